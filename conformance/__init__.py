@@ -1,0 +1,1 @@
+"""Conformance material: the naive witness, vectors and clients."""

@@ -1,0 +1,78 @@
+"""JSON as the container allows it: no duplicate names, shallow, integers in plain decimals."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, NoReturn
+
+MAX_INTEGER = 2**63 - 1
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+
+
+class StrictJSONError(Exception):
+    """What is wrong with the text, in a few words; callers turn it into their own code."""
+
+
+def loads(text: str, max_depth: int, *, signed: bool = False) -> tuple[dict[str, Any], int]:
+    """Parse the JSON object that `text` starts with; return it and the index after it.
+
+    Refuses what RFC 8259 forbids, another first character than the brace, duplicate names, nesting
+    deeper than `max_depth`, lone surrogates, and numbers that are not plain decimals up to
+    2^63 - 1; a minus sign is allowed with `signed`.
+    """
+    if not text.startswith("{"):
+        raise StrictJSONError(f"first character {text[:1]!r}")
+    _check_depth(text, max_depth)
+
+    def refuse(digits: str) -> NoReturn:
+        raise StrictJSONError(f"number {digits[:24]}")
+
+    def integer(digits: str) -> int:
+        plain = digits.removeprefix("-") if signed else digits
+        if not plain.isdigit() or len(plain) > 19 or int(plain) > MAX_INTEGER:
+            refuse(digits)
+        return int(digits)
+
+    decoder = json.JSONDecoder(
+        object_pairs_hook=_object, parse_int=integer, parse_float=refuse, parse_constant=refuse
+    )
+    try:
+        return decoder.raw_decode(text)
+    except json.JSONDecodeError as error:
+        raise StrictJSONError(f"{error.msg} at character {error.pos}") from None
+
+
+def dumps(value: object) -> str:
+    """Canonical text: sorted names, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _check_depth(text: str, max_depth: int) -> None:
+    """Before the recursive parser sees the text, so that hostile nesting costs nothing."""
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        if token[0] in "[{":
+            depth += 1
+            if depth > max_depth:
+                raise StrictJSONError(f"nesting deeper than {max_depth}")
+        elif token[0] in "]}":
+            depth -= 1
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise StrictJSONError(f"name {twice!r} twice")
+    for name, value in pairs:
+        for text in (name, value):
+            if isinstance(text, str) and not text.isascii() and _has_surrogate(text):
+                raise StrictJSONError("a lone surrogate")
+    return members
+
+
+def _has_surrogate(text: str) -> bool:
+    return any(0xD800 <= ord(character) <= 0xDFFF for character in text)

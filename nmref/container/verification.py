@@ -1,0 +1,51 @@
+"""Every check of SPEC part 6 over whole files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nmref.container.folder import files_of
+from nmref.container.reader import NMFile
+from nmref.tensor import SparseWeight, warnings
+
+
+@dataclass(frozen=True)
+class FileReport:
+    """What `verify` found in one good file."""
+
+    path: str
+    content_sha256: str
+    bytes: int
+    weights: int
+    tensors: int
+    warnings: list[str] = field(default_factory=list)
+
+
+def verify(
+    path: str | Path, progress: Callable[[str], None] = lambda name: None
+) -> list[FileReport]:
+    """Check a file, or all files of a folder or index, to the last byte.
+
+    Returns a report a file, warnings included.  Raises the first fault in the order of SPEC part 6.
+    `progress` is called with the name of each tensor when it has been checked.
+    """
+    return [_verify_file(file, progress) for file in files_of(path)]
+
+
+def _verify_file(path: Path, progress: Callable[[str], None]) -> FileReport:
+    file = NMFile(path)
+    found = []
+    for name, tensor in file.read_all():
+        if isinstance(tensor, SparseWeight):
+            found += warnings(tensor, name)
+        progress(name)
+    return FileReport(
+        path=str(path),
+        content_sha256=file.metadata.content_sha256,
+        bytes=path.stat().st_size,
+        weights=len(file.weights),
+        tensors=len(file) - len(file.weights),
+        warnings=found,
+    )
