@@ -6,7 +6,7 @@ from typing import Any
 from .codes import OUTLIER_PATTERNS, Fault, is_base_pattern, is_decimal
 from .encoder import Parts
 from .numbers import FLOATS
-from .strictjson import Json, JsonError, compact, integer, is_name, is_printable, parse
+from .strictjson import Json, JsonError, Number, compact, integer, is_name, is_printable, parse
 
 WHERE = "__metadata__"
 DEPTH = 8
@@ -35,7 +35,8 @@ def read_metadata(text: str) -> dict[str, Any]:
         found = parse(text, DEPTH)
     except JsonError as error:
         raise Fault("E_META", f"{WHERE} {error}") from None
-    require(isinstance(found, dict), "nmref")
+    require(text.startswith("{") and text.rstrip(" ").endswith("}"), "nmref")
+    require(has_plain_numbers(found), "number")
     assert isinstance(found, dict)
     spec = found.get("spec")
     require(isinstance(spec, str), "spec")
@@ -58,8 +59,21 @@ def read_metadata(text: str) -> dict[str, Any]:
     result["tensors"] = {}
     for name in sorted(tensors):
         require(is_tensor_name(name) and not is_reserved(name), "tensors")
+        require(name != WHERE, "tensors")
         result["tensors"][name] = read_entry(tensors[name], name)
     return result
+
+
+def has_plain_numbers(value: Json) -> bool:
+    """Whether every number is an integer in decimals of at most 2^63 - 1, either sign."""
+    if isinstance(value, dict):
+        return all(has_plain_numbers(member) for member in value.values())
+    if isinstance(value, list):
+        return all(has_plain_numbers(item) for item in value)
+    if isinstance(value, Number):
+        size = integer(value)
+        return size is not None and abs(size) < 2**63
+    return True
 
 
 def is_digest(text: str) -> bool:

@@ -42,7 +42,8 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise NmrefError(Code.T_FILE, str(path), "something that is there already", "a new folder")
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.is_dir():
+        raise NmrefError(Code.T_FILE, str(path.parent), "no such folder", "one to make OUT in")
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
     try:
         yield temporary

@@ -54,10 +54,15 @@ def _read_index(index: Path) -> dict[str, str]:
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NmrefError(Code.T_FILE, str(index), repr(error)[:80], "an index of shards") from None
     if not isinstance(weight_map, dict) or not all(
-        isinstance(name, str) and name == Path(name).name for name in weight_map.values()
+        isinstance(name, str) and _is_plain(name) for name in weight_map.values()
     ):
         raise NmrefError(Code.T_FILE, str(index), "another weight_map", "name -> file name")
     return weight_map
+
+
+def _is_plain(file_name: str) -> bool:
+    """The name of a file in the same folder (SPEC part 5)."""
+    return file_name not in {"", ".", ".."} and not set(file_name) & set("/\\\0")
 
 
 def files_of(path: str | Path) -> list[Path]:

@@ -16,8 +16,7 @@ from numba.extending import intrinsic
 from nmref.dtypes import Array
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def lowest_bit(typing_context: Any, mask: Any) -> Any:
+def _lowest_bit(typing_context: Any, mask: Any) -> Any:
     """Position of the lowest 1 of a uint64 that is not 0.
 
     Taking the 1s off one by one has a fixed trip count; testing all M bits mispredicts half.
@@ -27,6 +26,9 @@ def lowest_bit(typing_context: Any, mask: Any) -> Any:
         return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
 
     return types.uint64(types.uint64), build
+
+
+lowest_bit: Any = intrinsic(_lowest_bit)
 
 
 @nb.njit(cache=True, inline="always")

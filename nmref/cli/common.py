@@ -1,0 +1,58 @@
+"""What several commands share: output, arguments, texts."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from nmref.errors import Code, NmrefError
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """The switch of every command that prints results."""
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+
+
+def print_json(document: object) -> None:
+    """One JSON document on stdout."""
+    print(json.dumps(document, indent=2))
+
+
+def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as they need; the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+    for row in (header, ["-" * width for width in widths], *rows):
+        first, *rest = (
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        print("  ".join((first, *rest)).rstrip())
+
+
+def read_text(path: Path, what: str) -> str:
+    """A UTF-8 text file.  Raises T_FILE."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise NmrefError(
+            Code.T_FILE, str(path), error.strerror or str(error), f"a {what}"
+        ) from None
+    except UnicodeDecodeError as error:
+        got = f"invalid UTF-8 at byte {error.start}"
+        raise NmrefError(Code.T_FILE, str(path), got, f"a {what} in UTF-8") from None
+
+
+def note(text: str) -> None:
+    """A message for the person, apart from the results."""
+    print(text, file=sys.stderr)
+
+
+def positive(text: str) -> int:
+    """Argument type: a whole number, at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return value

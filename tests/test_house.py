@@ -1,0 +1,97 @@
+"""House rules of the code, as tests."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "nmref"
+
+LAYERS = [
+    {"errors"},
+    {"pattern"},
+    {"dtypes"},
+    {"colex", "bits"},
+    {"kernels"},
+    {"tensor"},
+    {"numerics"},
+    {"container"},
+    {"model"},
+    {"prune"},
+    {"evaluate"},
+    {"interop"},
+    {"cli"},
+]
+"""From the bottom up; a module imports its own layer or lower ones."""
+
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def layer_of(module: str) -> int:
+    """`nmref.tensor.slots` -> its place in LAYERS."""
+    top = module.split(".")[1]
+    return next(i for i, layer in enumerate(LAYERS) if top in layer)
+
+
+def imports_of(path: Path) -> list[str]:
+    """Modules of nmref that a file imports, wherever in the file; `from nmref import x` too."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module == "nmref":
+            found += [f"nmref.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            found.append(node.module or "")
+    return [name for name in found if name.startswith("nmref.")]
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_imports_only_go_down(path: Path) -> None:
+    name = module_name(path)
+    if name in {"nmref", "nmref.__main__"}:  # the front doors
+        return
+    for imported in imports_of(path):
+        if imported == "nmref.__version__":
+            continue
+        assert layer_of(imported) <= layer_of(name), f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=module_name)
+def test_modules_stay_small(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_naive_witness_imports_nothing_of_nmref() -> None:
+    for path in (ROOT / "conformance" / "naive").glob("*.py"):
+        assert not imports_of(path), path
+
+
+def test_only_kernels_use_numba() -> None:
+    for path in MODULES:
+        text = path.read_text(encoding="utf-8")
+        if "kernels" not in path.parts:
+            assert "import numba" not in text, path
+            assert "from numba" not in text, path
+
+
+def test_kernels_do_not_use_fastmath() -> None:
+    for path in (PACKAGE / "kernels").glob("*.py"):
+        assert "fastmath" not in path.read_text(encoding="utf-8"), path
+
+
+def test_only_the_command_line_prints() -> None:
+    for path in MODULES:
+        if "cli" in path.parts:
+            continue
+        calls = [
+            node
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
+        ]
+        assert not calls, path
