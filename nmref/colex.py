@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from math import comb
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -65,9 +66,26 @@ def unrank(codes: Array, pattern: NMPattern) -> Bool:
 def mask_table(pattern: NMPattern) -> Array:
     """Every mask in code order, bit i = position i: the decode ROM (8:16 has 12,870 words).
 
-    Empty for patterns of more than 2^16 masks, which are unranked instead.
+    uint16 where M <= 16, so that the 8:16 table fits a first-level cache; else uint64.  Empty for
+    patterns of more than 2^16 masks, which are unranked instead.
     """
+    dtype: Any = np.uint16 if pattern.block <= 16 else np.uint64
     if pattern.count > 1 << 16:
-        return np.zeros(0, dtype=np.uint64)
+        return np.zeros(0, dtype=dtype)
     stored = unrank(np.arange(pattern.count, dtype=np.uint64), pattern)
-    return stored.astype(np.uint64) @ (np.uint64(1) << np.arange(pattern.block, dtype=np.uint64))
+    weights = np.array([1 << i for i in range(pattern.block)], dtype=dtype)
+    table: Array = stored.astype(dtype) @ weights
+    return table
+
+
+@cache
+def code_table(pattern: NMPattern) -> Array:
+    """The other direction: [2^M] uint16, the code of every mask of the pattern, M <= 16.
+
+    Words that are no mask of it hold 0.  Empty for longer blocks, which are ranked instead.
+    """
+    if pattern.block > 16:
+        return np.zeros(0, dtype=np.uint16)
+    codes = np.zeros(1 << pattern.block, dtype=np.uint16)
+    codes[mask_table(pattern)] = np.arange(pattern.count)
+    return codes

@@ -21,6 +21,8 @@ LAYERS = [
     {"prune"},
     {"evaluate"},
     {"interop"},
+    {"conformance"},
+    {"testing"},
     {"cli"},
 ]
 """From the bottom up; a module imports its own layer or lower ones."""

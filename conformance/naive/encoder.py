@@ -36,7 +36,7 @@ def encode(
             raise ValueError("out_dtype, out_pattern and out_mask need outliers")
     elif out_pattern not in OUTLIER_PATTERNS or out_coding not in ("idx8", "colex"):
         raise ValueError("outliers need an outlier pattern and a known coding")
-    k = check_shapes(base, mask, scale, outliers, out_mask, columns)
+    k = check_shapes(dtype, base, mask, scale, outliers, out_mask, columns)
     check_dtypes(dtype, base, scale, outliers, out_dtype)
     check_overlap(base, outliers, out_mask)
 
@@ -68,6 +68,7 @@ def encode(
 
 
 def check_shapes(
+    dtype: str,
     base: Rows,
     mask: Rows | None,
     scale: list[int] | None,
@@ -77,13 +78,13 @@ def check_shapes(
 ) -> int:
     """Give K; X_SHAPE when it is 0 or an input has another shape."""
     k = columns if columns is not None else len(base[0]) if base else 0
-    if k < 1:
+    if k < 1 or max(k, len(base)) > 2**31 - 1:
         raise Fault("X_SHAPE", "base")
     inputs = (("base", base), ("mask", mask), ("outliers", outliers), ("out_mask", out_mask))
     for name, rows in inputs:
         if rows is not None and (len(rows) != len(base) or any(len(row) != k for row in rows)):
             raise Fault("X_SHAPE", name)
-    if scale is not None and len(scale) != len(base):
+    if scale is not None and dtype == "I8" and len(scale) != len(base):
         raise Fault("X_SHAPE", "scale")
     return k
 

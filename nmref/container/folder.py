@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from nmref.container import strictjson
+from nmref.container.metadata import MAX_DEPTH
 from nmref.container.reader import NMFile
 from nmref.dtypes import Array
 from nmref.errors import Code, NmrefError
@@ -50,18 +51,21 @@ class NMShards(Mapping[str, SparseWeight | Array]):
 
 def _read_index(index: Path) -> dict[str, str]:
     try:
-        weight_map = json.loads(index.read_text(encoding="utf-8"))["weight_map"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise NmrefError(Code.T_FILE, str(index), repr(error)[:80], "an index of shards") from None
-    if not isinstance(weight_map, dict) or not all(
-        isinstance(name, str) and _is_plain(name) for name in weight_map.values()
-    ):
+        text = index.read_bytes().decode("utf-8")
+        document, _ = strictjson.loads(text, MAX_DEPTH, signed=True)
+    except (OSError, UnicodeDecodeError, strictjson.StrictJSONError) as error:
+        got = str(error)[:80]
+        raise NmrefError(Code.T_FILE, str(index), got, "an index of shards in JSON") from None
+    weight_map = document.get("weight_map")
+    if not isinstance(weight_map, dict) or not all(map(_is_plain, weight_map.values())):
         raise NmrefError(Code.T_FILE, str(index), "another weight_map", "name -> file name")
     return weight_map
 
 
-def _is_plain(file_name: str) -> bool:
+def _is_plain(file_name: object) -> bool:
     """The name of a file in the same folder (SPEC part 5)."""
+    if not isinstance(file_name, str):
+        return False
     return file_name not in {"", ".", ".."} and not set(file_name) & set("/\\\0")
 
 

@@ -95,9 +95,14 @@ def _check_version(spec: object) -> None:
         raise NmrefError(Code.E_VERSION, "spec", f"version {spec}"[:80], f"{SPEC_VERSION[0]}.x")
 
 
-def _weight(name: str, members: object) -> WeightSpec:
+def check_weight_name(name: str) -> None:
+    """A tensor name without a reserved suffix.  Raises E_META."""
     if not NAME.fullmatch(name) or RESERVED.search(name) or name == "__metadata__":
         raise _bad(repr(name)[:80], "a weight's name", "a tensor name without a reserved suffix")
+
+
+def _weight(name: str, members: object) -> WeightSpec:
+    check_weight_name(name)
     if not isinstance(members, dict):
         raise _bad(name, "something else", "an object")
     _check_keys(name, members, {"coding", "dtype", "outliers", "pattern", "shape"})

@@ -11,9 +11,7 @@ from nmref.container import metadata as meta
 from nmref.container.safetensors import Entry, RawFile, open_raw
 from nmref.dtypes import Array
 from nmref.errors import Code, NmrefError
-from nmref.tensor import SparseWeight, WeightSpec, check, from_parts
-
-MAX_SIZE = 2**31 - 1
+from nmref.tensor import MAX_SIZE, SparseWeight, WeightSpec, check, from_parts
 
 
 class NMFile(Mapping[str, SparseWeight | Array]):
@@ -56,28 +54,32 @@ class NMFile(Mapping[str, SparseWeight | Array]):
         if spec is None:
             if name in self._parts:
                 raise KeyError(name)
-            return self._read(name)
+            array = self._read(name)
+            self.check_digest()
+            return array
         parts = {suffix: self._read(f"{name}.{suffix}") for suffix in spec.part_shapes()}
         weight = from_parts(spec, parts)
         check(weight, name)
-        self._check_digest()
+        self.check_digest()
         return weight
 
     def read_all(self) -> Iterator[tuple[str, SparseWeight | Array]]:
         """Every weight (first, so that their errors come before E_DIGEST) and every tensor."""
         for name in [*sorted(self.weights), *(name for name in self if name not in self.weights)]:
             yield name, self[name]
-        self._check_digest()
+        self.check_digest()
 
-    def _read(self, name: str) -> Array:
-        array = self.raw.array(name)
+    def hash(self, name: str) -> None:
+        """Take a tensor of the container into the digest; each is hashed once."""
         if name not in self._hashes:
             self._hashes[name] = hashlib.sha256(self.raw.data(name)).hexdigest()
-            if name not in self._parts:
-                self._check_digest()
-        return array
 
-    def _check_digest(self) -> None:
+    def _read(self, name: str) -> Array:
+        self.hash(name)
+        return self.raw.array(name)
+
+    def check_digest(self) -> None:
+        """Compare the digest once every tensor has been hashed.  Raises E_DIGEST."""
         if len(self._hashes) < len(self.raw.entries):
             return
         want = self.metadata.content_sha256

@@ -68,9 +68,11 @@ class RawFile:
         """A tensor as a read-only view of the file."""
         entry = self.entries[name]
         dtype = CONTAINER_DTYPES[entry.dtype]
-        if entry.begin == entry.end:
-            return np.zeros(entry.shape, dtype=dtype)
-        return np.frombuffer(self.data(name), dtype=dtype).reshape(entry.shape)
+        try:
+            return np.frombuffer(self.data(name), dtype=dtype).reshape(entry.shape)
+        except ValueError:  # more than 64 dimensions, or no elements in an enormous shape
+            got, want = f"shape {list(entry.shape)}"[:80], "one that a NumPy array can have"
+            raise NmrefError(Code.T_TENSOR, name, got, want) from None
 
 
 def open_raw(path: Path) -> RawFile:
@@ -147,9 +149,14 @@ def _header_object(header: bytes) -> dict[str, Any]:
     return members
 
 
-def _entry(name: str, value: object) -> Entry:
-    if not NAME.fullmatch(name):
+def check_name(name: str) -> None:
+    """Raises E_HEADER."""
+    if not NAME.fullmatch(name) or name == "__metadata__":
         raise _bad(repr(name)[:80], "a tensor name", NAME_RULE)
+
+
+def _entry(name: str, value: object) -> Entry:
+    check_name(name)
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise _bad(name, "an entry with other keys", "exactly dtype, shape, data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]

@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 
 MAX_INTEGER = 2**63 - 1
 
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
 
 
@@ -39,9 +40,12 @@ def loads(text: str, max_depth: int, *, signed: bool = False) -> tuple[dict[str,
         object_pairs_hook=_object, parse_int=integer, parse_float=refuse, parse_constant=refuse
     )
     try:
-        return decoder.raw_decode(text)
+        value, end = decoder.raw_decode(text)
     except json.JSONDecodeError as error:
         raise StrictJSONError(f"{error.msg} at character {error.pos}") from None
+    if _SURROGATE.search(text):
+        _check_unicode(value)
+    return value, end
 
 
 def dumps(value: object) -> str:
@@ -67,12 +71,17 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
         raise StrictJSONError(f"name {twice!r} twice")
-    for name, value in pairs:
-        for text in (name, value):
-            if isinstance(text, str) and not text.isascii() and _has_surrogate(text):
-                raise StrictJSONError("a lone surrogate")
     return members
 
 
-def _has_surrogate(text: str) -> bool:
-    return any(0xD800 <= ord(character) <= 0xDFFF for character in text)
+def _check_unicode(value: object) -> None:
+    """Every string is made of Unicode scalar values; nesting has been checked."""
+    if isinstance(value, dict):
+        for name, member in value.items():
+            _check_unicode(name)
+            _check_unicode(member)
+    elif isinstance(value, list):
+        for item in value:
+            _check_unicode(item)
+    elif isinstance(value, str) and any("\ud800" <= letter <= "\udfff" for letter in value):
+        raise StrictJSONError("a lone surrogate")

@@ -37,10 +37,15 @@ def verify(
 def _verify_file(path: Path, progress: Callable[[str], None]) -> FileReport:
     file = NMFile(path)
     found = []
-    for name, tensor in file.read_all():
-        if isinstance(tensor, SparseWeight):
-            found += warnings(tensor, name)
+    for name in sorted(file.weights):
+        weight = file[name]
+        if isinstance(weight, SparseWeight):
+            found += warnings(weight, name)
         progress(name)
+    for name in (name for name in file if name not in file.weights):
+        file.hash(name)
+        progress(name)
+    file.check_digest()
     return FileReport(
         path=str(path),
         content_sha256=file.metadata.content_sha256,

@@ -10,7 +10,14 @@ from nmref.container import digest, strictjson
 from nmref.container import metadata as meta
 from nmref.container.atomic import new_file
 from nmref.container.reader import check_structure
-from nmref.container.safetensors import Entry, TensorSpec, layout, parse_header, write_tensors
+from nmref.container.safetensors import (
+    Entry,
+    TensorSpec,
+    check_name,
+    layout,
+    parse_header,
+    write_tensors,
+)
 from nmref.dtypes import Array, container_name
 from nmref.errors import Code, NmrefError
 from nmref.tensor import SparseWeight, WeightSpec, check
@@ -72,8 +79,14 @@ def _plan(
     for name, spec in specs.items():
         if isinstance(spec, WeightSpec):
             shapes |= {f"{name}.{suffix}": part for suffix, part in spec.part_shapes().items()}
+        elif meta.RESERVED.search(name):
+            raise NmrefError(Code.E_UNEXPECTED, name, "a part of no weight", "no such tensor")
         else:
             shapes[name] = spec
+    for name in weights:
+        meta.check_weight_name(name)
+    for name in shapes:
+        check_name(name)
     header, entries = layout(shapes, _metadata(weights, _NO_DIGEST))
     size = max((entry.end for entry in entries.values()), default=0)
     checked, metadata = parse_header(header[8:], size)

@@ -1,64 +1,110 @@
-"""Codes to masks inside compiled loops: read w bits, then look up or unrank.
+"""Bit fields, codes and masks inside compiled loops.
 
-Callers have checked every code (SPEC part 6): one out of range would read past the table.
+A row is described by words: bit c % 64 of word c // 64 stands for column c.  Callers have checked
+every code (SPEC part 6) unless a kernel says that it checks: a code out of range would read past
+the table.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
 import numba as nb
 import numpy as np
-from llvmlite import ir
-from numba.core import types
-from numba.extending import intrinsic
 
 from nmref.dtypes import Array
+from nmref.kernels.bitops import load_word, lowest_bit, nonzero_word
+
+ZERO = np.uint64(0)
+ONE = np.uint64(1)
+BYTE = np.uint64(0xFF)
+ALL = np.uint64(0xFFFFFFFFFFFFFFFF)
+
+SPARE_WORDS = 6
+"""Words past the last column's: a block of 256 and one field may begin there."""
 
 
-def _lowest_bit(typing_context: Any, mask: Any) -> Any:
-    """Position of the lowest 1 of a uint64 that is not 0.
+@nb.njit(cache=True, forceinline=True)
+def low_ones(count: int) -> np.uint64:
+    """`count` ones, 1 <= count <= 64."""
+    return ALL >> np.uint64(64 - count)
 
-    Taking the 1s off one by one has a fixed trip count; testing all M bits mispredicts half.
+
+@nb.njit(cache=True, forceinline=True)
+def field(words: Array, bit: int, count: int) -> np.uint64:
+    """`count` bits (1 to 64) of the words from `bit` on; reads one word more than it may need.
+
+    Without a branch: one would keep Numba from removing the reference counts around the call.
     """
-
-    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
-
-    return types.uint64(types.uint64), build
+    word, offset = bit >> 6, np.uint64(bit & 63)
+    above = words[word + 1] << (np.uint64(63) - offset) << ONE
+    return (words[word] >> offset | above) & low_ones(count)
 
 
-lowest_bit: Any = intrinsic(_lowest_bit)
+@nb.njit(cache=True, forceinline=True)
+def put_field(words: Array, bit: int, value: np.uint64) -> None:
+    """Set the bits of `value` from `bit` on; bits from there on were 0."""
+    word, offset = bit >> 6, np.uint64(bit & 63)
+    words[word] |= value << offset
+    words[word + 1] = value >> (np.uint64(63) - offset) >> ONE
 
 
-@nb.njit(cache=True, inline="always")
-def read_code(codes: Array, row: int, block: int, width: int) -> np.uint64:
-    """Code of a block (at most 61 bits); codes [R, bytes].  No row view: that costs a refcount."""
-    at = block * width
-    code = np.uint64(0)
-    got = 0
-    while got < width:
-        offset = (at + got) % 8
-        piece = np.uint64(codes[row, (at + got) // 8]) >> np.uint64(offset)
-        code |= piece << np.uint64(got)
-        got += 8 - offset
-    return code & ((np.uint64(1) << np.uint64(width)) - np.uint64(1))
+@nb.njit(cache=True)
+def row_words(flat: Array, start: int, columns: int, words: Array) -> None:
+    """Words of a row: 1 where flat[start + c] is not 0; every bit past column K - 1 is 0."""
+    full = columns // 64
+    for g in range(full):
+        words[g] = nonzero_word(flat, np.uint64(start + g * 64))
+    words[full:] = ZERO
+    for c in range(full * 64, columns):
+        if flat[start + c] != 0:
+            words[full] |= ONE << np.uint64(c - full * 64)
 
 
-@nb.njit(cache=True, inline="always")
+@nb.njit(cache=True)
+def load_bytes(flat: Array, start: int, count: int, stream: Array) -> None:
+    """`count` bytes of a row's codes -> words of its bit stream, zeros behind them."""
+    whole = count // 8
+    for i in range(whole):
+        stream[i] = load_word(flat, np.uint64(start + 8 * i))
+    stream[whole:] = ZERO
+    for i in range(8 * whole, count):
+        stream[whole] |= np.uint64(flat[start + i]) << np.uint64(8 * (i & 7))
+
+
+@nb.njit(cache=True, forceinline=True)
+def store_bytes(stream: Array, codes: Array, row: int) -> None:
+    """Words of a bit stream -> the bytes of a row, the lowest byte of a word first."""
+    for i in range(codes.shape[1]):
+        codes[row, i] = (stream[i >> 3] >> np.uint64(8 * (i & 7))) & BYTE
+
+
+@nb.njit(cache=True, forceinline=True)
 def mask_of(code: np.uint64, table: Array, binomials: Array) -> np.uint64:
     """Mask of a code: by the table of all masks, or (where it is empty) by unranking.
 
-    table [C(M,N)] uint64 or [0]; binomials [M, N + 1] uint64, C(p, j).
+    table [C(M,N)] or [0]; binomials [M, N + 1] uint64, C(p, j).
     """
     if table.size > 0:
-        return np.uint64(table[np.int64(code)])
-    mask = np.uint64(0)
-    to_place = binomials.shape[1] - 1
+        return np.uint64(table[code])
+    mask, to_place = ZERO, binomials.shape[1] - 1
     for p in range(binomials.shape[0] - 1, -1, -1):
         below = binomials[p, to_place]
         if to_place > 0 and code >= below:
-            mask |= np.uint64(1) << np.uint64(p)
+            mask |= ONE << np.uint64(p)
             code -= below
             to_place -= 1
     return mask
+
+
+@nb.njit(cache=True, forceinline=True)
+def code_of(mask: np.uint64, table: Array, binomials: Array) -> np.uint64:
+    """Code of a mask: by the table of all codes, or (where it is empty) by ranking.
+
+    table [2^M] or [0]; binomials [M, N + 1] uint64, C(p, j).
+    """
+    if table.size > 0:
+        return np.uint64(table[mask])
+    code = ZERO
+    for j in range(1, binomials.shape[1]):
+        code += binomials[lowest_bit(mask), j]
+        mask &= mask - ONE
+    return code

@@ -10,16 +10,17 @@ import numba as nb
 import numpy as np
 
 from nmref.dtypes import Array
-from nmref.kernels.masks import lowest_bit, mask_of, read_code
+from nmref.kernels.bitops import lowest_bit
+from nmref.kernels.masks import field, load_bytes, mask_of
 
 
-@nb.njit(cache=True, inline="always")
+@nb.njit(cache=True, forceinline=True)
 def _widen(bits: np.uint32, shift: int) -> np.float32:
     """F32 bits (shift 0) or BF16 bits (shift 16) as a float32."""
     return np.uint32(np.uint32(bits) << np.uint32(shift)).view(np.float32)
 
 
-@nb.njit(cache=True, inline="always")
+@nb.njit(cache=True, forceinline=True)
 def _add(weight: np.float32, x: Array, column: int, y: Array, row: int) -> None:
     if weight != np.float32(0):
         for t in range(x.shape[1]):
@@ -36,10 +37,12 @@ def base_rows(
     """
     block, stored = binomials.shape[0], binomials.shape[1] - 1
     shift = 32 - 8 * bits.itemsize
+    stream = np.zeros(codes.shape[1] // 8 + 3, dtype=np.uint64)
     for r in range(bits.shape[0]):
+        load_bytes(codes.reshape(-1), r * codes.shape[1], codes.shape[1], stream)
         slot = 0
         for b in range(bits.shape[1] // stored):
-            mask = mask_of(read_code(codes, r, b, width), table, binomials)
+            mask = mask_of(field(stream, b * width, width), table, binomials)
             for _ in range(stored):
                 column = b * block + np.int64(lowest_bit(mask))
                 mask &= mask - np.uint64(1)

@@ -8,7 +8,6 @@ import numpy.typing as npt
 from nmref.colex import binomials, mask_table
 from nmref.dtypes import Array, bits_of, container_name, widen
 from nmref.errors import Code, NmrefError
-from nmref.kernels.expand import expand_base, replace_outliers
 from nmref.kernels.rows import base_rows, dense_rows, outlier_rows
 from nmref.tensor import NMMatrix, SparseWeight
 
@@ -69,17 +68,8 @@ def _sparse(x: F32, weight: SparseWeight) -> F32:
 
 
 def expand(weight: SparseWeight) -> F32:
-    """W[R, K] as float32: what `to_dense` gives, widened, by compiled loops."""
-    base, out = weight.base, weight.outliers
-    wide = _loop_bits(base.dense_values())
-    if out is not None and container_name(out.values) != container_name(base.values):
-        wide = bits_of(widen(base.dense_values()))
-    dense = np.zeros(weight.shape, dtype=wide.dtype)
-    expand_base(wide, base.codes, *_tables(base), base.pattern.width, dense)
-    if out is not None:
-        bits = bits_of(widen(out.values)) if dense.itemsize == 4 else bits_of(out.values)
-        replace_outliers(bits, out.index, out.pattern.stored, dense)
-    return _from_bits(dense)
+    """W[R, K] as float32."""
+    return widen(weight.to_dense())
 
 
 def _tables(base: NMMatrix) -> tuple[Array, Array]:
@@ -91,9 +81,3 @@ def _loop_bits(values: Array) -> Array:
     if container_name(values) == "BF16":
         return bits_of(values)
     return bits_of(widen(values))
-
-
-def _from_bits(dense: Array) -> F32:
-    if dense.itemsize == 4:
-        return dense.view(np.float32)
-    return (dense.astype(np.uint32) << 16).view(np.float32)

@@ -2,11 +2,12 @@
 
 from nmref.tensor.canonical import canonicalise, is_canonical, warnings
 from nmref.tensor.checks import check
-from nmref.tensor.encoding import encode
+from nmref.tensor.encoding import MAX_SIZE, encode
 from nmref.tensor.spec import Coding, OutlierSpec, WeightSpec
 from nmref.tensor.weight import NMMatrix, Outliers, SparseWeight, from_parts
 
 __all__ = [
+    "MAX_SIZE",
     "Coding",
     "NMMatrix",
     "OutlierSpec",

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import numpy as np
 
-from nmref.dtypes import Array, bits_of, container_name, nonfinite
+from nmref.dtypes import bits_of, container_name, nonfinite
 from nmref.errors import Code
+from nmref.tensor import fast
 from nmref.tensor.encoding import encode
-from nmref.tensor.slots import Bool, blocked
-from nmref.tensor.weight import NMMatrix, Outliers, SparseWeight, scatter
+from nmref.tensor.weight import NMMatrix, Outliers, SparseWeight
 
 
-def canonicalise(weight: SparseWeight) -> SparseWeight:
+def canonicalise(weight: SparseWeight, twin: ModuleType = fast) -> SparseWeight:
     """The same W with the slots that encoding without masks gives."""
-    out = weight.outliers
-    salient = scatter(out.stored(), out.values, out.columns, wide=False) if out else None
-    base = weight.base
+    base, out = weight.base, weight.outliers
     return encode(
-        scatter(base.stored(), base.values, base.columns, wide=False),
+        base.to_dense_bits(twin).view(base.values.dtype),
         str(base.pattern),
         scale=base.scale,
-        outliers=salient,
+        outliers=out.to_dense_bits(twin).view(out.values.dtype) if out else None,
         outlier_pattern=str(out.pattern) if out else "16:256",
         coding=out.coding if out else "idx8",
+        twin=twin,
     )
 
 
@@ -45,12 +46,4 @@ def warnings(weight: SparseWeight, name: str) -> list[str]:
 
 def _nonfinite(matrix: NMMatrix | Outliers) -> int:
     """Infinite or NaN values on real columns."""
-    stored = matrix.stored()
-    bad = nonfinite(bits_of(matrix.values), container_name(matrix.values))
-    return int((bad & _on_real_columns(stored, matrix.columns, bad)).sum())
-
-
-def _on_real_columns(stored: Bool, columns: int, like: Array) -> Bool:
-    rows, _, block = stored.shape
-    real = blocked(np.ones((rows, columns), dtype=np.bool_), block)
-    return real[stored].reshape(like.shape)
+    return int(nonfinite(matrix.to_dense_bits(), container_name(matrix.values)).sum())

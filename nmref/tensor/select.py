@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from nmref.dtypes import Array, bits_of, nonzero, weight_dtype
+from nmref.dtypes import Array, nonzero
 from nmref.errors import Code, NmrefError
 from nmref.pattern import NMPattern
 from nmref.tensor.slots import Bool, blocked, fill
 
 
-def select(what: str, dense: Array, pattern: NMPattern, mask: Bool | None, free: Bool) -> Bool:
+def select(
+    what: str,
+    dense: Array,
+    dtype: str,
+    pattern: NMPattern,
+    mask: Bool | None,
+    free: Bool,
+    first_row: int = 0,
+) -> Bool:
     """Slots of a matrix that fits its pattern.
 
-    dense [R, K], mask [R, K] or None, free [R, B, M] (columns the fill may take) -> stored
+    dense [R, K] bits, mask [R, K] or None, free [R, B, M] (columns the fill may take) -> stored
     [R, B, M] with exactly N true.  Raises X_OVERFULL or X_NEGZERO for the first block at fault.
     """
-    raw = bits_of(dense)
-    present = blocked(raw != 0, pattern.block)  # -0 is present but is no value
-    value = blocked(nonzero(raw, weight_dtype(dense, what)), pattern.block)
+    present = blocked(dense != 0, pattern.block)  # -0 is present but is no value
+    value = blocked(nonzero(dense, dtype), pattern.block)
     used = present if mask is None else blocked(mask, pattern.block)
     needed = value if mask is None else used
     stored = fill(used, free, pattern.stored)
@@ -30,7 +37,7 @@ def select(what: str, dense: Array, pattern: NMPattern, mask: Bool | None, free:
     bad = np.argwhere(overfull | negzero)
     if len(bad):
         row, block = (int(i) for i in bad[0])
-        where = f"{what} row {row} block {block}"
+        where = f"{what} row {first_row + row} block {block}"
         if overfull[row, block]:
             got = _overfull(needed[row, block], outside[row, block] & value[row, block], pattern)
             raise NmrefError(Code.X_OVERFULL, where, got, f"at most {pattern.stored} to be stored")

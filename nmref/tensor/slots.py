@@ -37,7 +37,7 @@ def fill(used: Bool, free: Bool, stored: int) -> Bool:
     return filled
 
 
-def positions(stored: Bool, count: int) -> npt.NDArray[np.intp]:
+def positions_of(stored: Bool, count: int) -> npt.NDArray[np.intp]:
     """[R, B, M] with `count` true in each block -> their ascending positions [R, B, count]."""
     rows, blocks, _ = stored.shape
     return np.nonzero(stored)[2].reshape(rows, blocks, count)

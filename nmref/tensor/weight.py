@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from types import ModuleType
 
 import numpy as np
 import numpy.typing as npt
 
-from nmref import bits, colex
-from nmref.dtypes import Array, bits_of, container_name, nonzero, widen
+from nmref.dtypes import DTYPES, Array, bits_of, container_name, nonzero, widen
 from nmref.pattern import NMPattern
-from nmref.tensor.slots import Bool, positions, unblocked
+from nmref.tensor import fast
 from nmref.tensor.spec import Coding, OutlierSpec, WeightSpec
 
 F32 = npt.NDArray[np.float32]
@@ -37,13 +37,10 @@ class NMMatrix:
     codes: U8
     scale: F32 | None = None
 
-    def stored(self) -> Bool:
-        """[R, B, M], true where a position is stored."""
-        dtype = colex.code_dtype(self.pattern)
-        blocks = self.pattern.blocks(self.columns)
-        return colex.unrank(
-            bits.unpack(self.codes, blocks, self.pattern.width, dtype), self.pattern
-        )
+    def to_dense_bits(self, twin: ModuleType = fast) -> Array:
+        """The base alone, [R, K]: bits of its own dtype, 0 where nothing is stored."""
+        dense: Array = twin.unpack(bits_of(self.values), self.codes, self.pattern, self.columns)
+        return dense
 
     def dense_values(self) -> Array:
         """The values as they enter W: I8 times its scale, rounded once to F32; others unchanged."""
@@ -71,28 +68,17 @@ class Outliers:
     positions: U8
     coding: Coding
 
-    def stored(self) -> Bool:
-        """[R, B, 256], true where a position is stored."""
-        rows, blocks = self.values.shape[0], self.pattern.blocks(self.columns)
-        if self.coding == "colex":
-            dtype = colex.code_dtype(self.pattern)
-            codes = bits.unpack(self.positions, blocks, self.pattern.width, dtype)
-            return colex.unrank(codes, self.pattern)
-        index = self.index.reshape(rows, blocks, self.pattern.stored).astype(np.intp)
-        stored = np.zeros((rows, blocks, self.pattern.block), dtype=np.bool_)
-        np.put_along_axis(stored, index, True, axis=-1)
-        return stored
+    def to_dense_bits(self, twin: ModuleType = fast) -> Array:
+        """The outliers alone, [R, K]: bits of their own dtype, 0 where nothing is stored."""
+        bits = bits_of(self.values)
+        dense = np.zeros((bits.shape[0], self.columns), dtype=bits.dtype)
+        twin.overlay(dense, bits, self.positions, self.pattern, self.columns, self.coding)
+        return dense
 
     @cached_property
     def index(self) -> U8:
         """[R, ceil(K/256)*n] U8, the column of each slot within its block, whatever the coding."""
-        if self.coding == "idx8":
-            return self.positions
-        return (
-            positions(self.stored(), self.pattern.stored)
-            .astype(np.uint8)
-            .reshape(self.values.shape)
-        )
+        return fast.index_of(self.positions, self.pattern, self.columns, self.coding)
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,18 +115,15 @@ class SparseWeight:
         """Bytes of all parts."""
         return sum(part.nbytes for part in self.parts().values())
 
-    def to_dense(self) -> Array:
+    def to_dense(self, twin: ModuleType = fast) -> Array:
         """W[R, K] in `spec.dense_dtype`: every bit of a stored element survives (SPEC part 4)."""
-        wide = self.spec.dense_dtype == "F32"
-        dense = scatter(self.base.stored(), self.base.dense_values(), self.base.columns, wide)
-        if self.outliers is None:
-            return dense
-        stored = self.outliers.stored()
-        chosen = unblocked(stored, self.base.columns)
-        salient = scatter(stored, self.outliers.values, self.base.columns, wide)
-        out, over = bits_of(dense), bits_of(salient)
-        out[chosen] = over[chosen]
-        return dense
+        dtype, base, out = self.spec.dense_dtype, self.base, self.outliers
+        values = _in_dtype(base.dense_values(), dtype)
+        dense: Array = twin.unpack(values, base.codes, base.pattern, base.columns)
+        if out is not None:
+            over = _in_dtype(out.values, dtype)
+            twin.overlay(dense, over, out.positions, out.pattern, out.columns, out.coding)
+        return dense.view(DTYPES[dtype])
 
     def outlier_count(self) -> int:
         """Outlier slots on real columns whose value is not zero: the actual number of outliers."""
@@ -150,12 +133,9 @@ class SparseWeight:
         return int(nonzero(bits_of(values), container_name(values)).sum())
 
 
-def scatter(stored: Bool, values: Array, columns: int, wide: bool) -> Array:
-    """Slots back to columns: stored [R, B, M], values [R, B*N] -> dense [R, K], +0 elsewhere."""
-    source = widen(values) if wide else values
-    dense = np.zeros(stored.shape, dtype=source.dtype)
-    bits_of(dense)[stored] = bits_of(np.ascontiguousarray(source)).reshape(-1)
-    return np.ascontiguousarray(unblocked(dense, columns))
+def _in_dtype(values: Array, dtype: str) -> Array:
+    """Bits of the values as elements of W's dtype: the same, or widened to F32."""
+    return bits_of(values if container_name(values) == dtype else widen(values))
 
 
 def from_parts(spec: WeightSpec, parts: dict[str, Array]) -> SparseWeight:

@@ -1,0 +1,1 @@
+"""What others check themselves against: the pages and hardware tables of formats/."""

@@ -1,0 +1,177 @@
+"""Base matrices, M <= 64: a block's mask is one word.  The compiled twin of tensor/plain.py.
+
+Faults are only found here, by their row; the plain code then says which, so that no rule of a
+message stands twice.
+"""
+
+from __future__ import annotations
+
+import numba as nb
+import numpy as np
+
+from nmref.dtypes import Array
+from nmref.kernels.bitops import LANES, compress, count_bits, expand
+from nmref.kernels.masks import (
+    ONE,
+    SPARE_WORDS,
+    ZERO,
+    code_of,
+    field,
+    load_bytes,
+    low_ones,
+    mask_of,
+    put_field,
+    row_words,
+    store_bytes,
+)
+
+
+@nb.njit(cache=True)
+def encode_rows(
+    bits: Array,
+    mask: Array,
+    columns: int,
+    width: int,
+    table: Array,
+    binomials: Array,
+    values: Array,
+    codes: Array,
+) -> int:
+    """bits [R*K], mask [R*K] uint8 or [0] -> values [R*B*N], codes [R, bytes], zero before.
+
+    Returns the first row with a block that does not fit, or -1.
+    """
+    block, stored = binomials.shape[0], binomials.shape[1] - 1
+    blocks = (columns + block - 1) // block
+    present = np.zeros(columns // 64 + SPARE_WORDS, dtype=np.uint64)
+    used = np.zeros_like(present)
+    chosen = np.zeros_like(present)
+    stream = np.zeros(codes.shape[1] // 8 + 1, dtype=np.uint64)
+    for r in range(codes.shape[0]):
+        row_words(bits, r * columns, columns, present)
+        if mask.size > 0:
+            row_words(mask, r * columns, columns, used)
+        word, have = ZERO, 0  # codes and masks leave in whole words: no store waits for a load
+        mask_word, mask_have = ZERO, 0
+        at, mask_at = 0, 0
+        for b in range(blocks):
+            there = field(present, b * block, block)
+            keep = field(used, b * block, block) if mask.size > 0 else there
+            missing = stored - np.int64(count_bits(keep))
+            if missing < 0 or there & ~keep != ZERO:
+                return r
+            free = ~keep & low_ones(block)
+            for _ in range(missing):
+                keep |= free & (~free + ONE)
+                free &= free - ONE
+            mask_word |= keep << np.uint64(mask_have)
+            mask_have += block
+            if mask_have >= 64:
+                mask_have -= 64
+                chosen[mask_at] = mask_word
+                mask_at += 1
+                mask_word = keep >> np.uint64(block - mask_have) if mask_have else ZERO
+            code = code_of(keep, table, binomials)
+            word |= code << np.uint64(have)
+            have += width
+            if have >= 64:
+                have -= 64
+                stream[at] = word
+                at += 1
+                word = code >> np.uint64(width - have) if have else ZERO
+        chosen[mask_at] = mask_word
+        stream[at] = word
+        store_bytes(stream, codes, r)
+        gather_row(bits, r * columns, columns, chosen, values, r * blocks * stored, blocks * block)
+    return -1
+
+
+@nb.njit(cache=True, forceinline=True)
+def gather_row(
+    flat: Array, start: int, columns: int, chosen: Array, values: Array, slot: int, end: int
+) -> None:
+    """values[slot...] = the chosen columns < `end` of a row; those past column K - 1 stay 0."""
+    whole = columns - columns % LANES
+    for c in range(0, whole, LANES):
+        lanes = field(chosen, c, LANES)
+        compress(flat, np.uint64(start + c), lanes, values, np.uint64(slot))
+        slot += np.int64(count_bits(lanes))
+    for c in range(whole, end):
+        if field(chosen, c, 1) != ZERO:
+            if c < columns:
+                values[slot] = flat[start + c]
+            slot += 1
+
+
+@nb.njit(cache=True)
+def decode_rows(
+    values: Array,
+    codes: Array,
+    columns: int,
+    width: int,
+    table: Array,
+    binomials: Array,
+    dense: Array,
+) -> None:
+    """values [R*B*N], checked codes [R, bytes] -> every element of dense [R*K]."""
+    block, stored = binomials.shape[0], binomials.shape[1] - 1
+    blocks = (columns + block - 1) // block
+    chosen = np.zeros(columns // 64 + SPARE_WORDS, dtype=np.uint64)
+    stream = np.zeros(codes.shape[1] // 8 + 3, dtype=np.uint64)
+    for r in range(codes.shape[0]):
+        load_bytes(codes.reshape(-1), r * codes.shape[1], codes.shape[1], stream)
+        chosen[:] = ZERO
+        for b in range(blocks):
+            mask = mask_of(field(stream, b * width, width), table, binomials)
+            put_field(chosen, b * block, mask)
+        scatter_row(values, r * blocks * stored, chosen, dense, r * columns, columns)
+
+
+@nb.njit(cache=True, forceinline=True)
+def scatter_row(
+    values: Array, slot: int, chosen: Array, flat: Array, start: int, columns: int
+) -> None:
+    """The other direction: every column of the row is written, 0 where none is stored."""
+    whole = columns - columns % LANES
+    for c in range(0, whole, LANES):
+        lanes = field(chosen, c, LANES)
+        expand(values, np.uint64(slot), lanes, flat, np.uint64(start + c))
+        slot += np.int64(count_bits(lanes))
+    for c in range(whole, columns):
+        flat[start + c] = 0
+        if field(chosen, c, 1) != ZERO:
+            flat[start + c] = values[slot]
+            slot += 1
+
+
+@nb.njit(cache=True)
+def check_rows(
+    values: Array,
+    codes: Array,
+    columns: int,
+    width: int,
+    count: int,
+    table: Array,
+    binomials: Array,
+) -> int:
+    """First row with a padding bit, a code >= count or a value in a virtual column; or -1.
+
+    values [R*B*N], codes [R, bytes], neither checked before.
+    """
+    block, stored = binomials.shape[0], binomials.shape[1] - 1
+    blocks = (columns + block - 1) // block
+    last = (blocks - 1) * block
+    stream = np.zeros(codes.shape[1] // 8 + 3, dtype=np.uint64)
+    for r in range(codes.shape[0]):
+        load_bytes(codes.reshape(-1), r * codes.shape[1], codes.shape[1], stream)
+        if field(stream, blocks * width, 64) != ZERO:  # padding is less than 8 bits
+            return r
+        for b in range(blocks):
+            if field(stream, b * width, width) >= np.uint64(count):
+                return r
+        mask = mask_of(field(stream, (blocks - 1) * width, width), table, binomials)
+        real = np.int64(count_bits(mask & low_ones(columns - last)))
+        for slot in range((r + 1) * blocks * stored - (stored - real), (r + 1) * blocks * stored):
+            if values[slot] != 0:
+                return r
+    return -1
