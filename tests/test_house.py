@@ -1,9 +1,13 @@
 """House rules of the code, as tests."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
+
+from nmref.errors import Code
+from tests.clauses import CLAUSES
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nmref"
@@ -97,3 +101,32 @@ def test_only_the_command_line_prints() -> None:
             if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
         ]
         assert not calls, path
+
+
+def clauses_with_must() -> set[str]:
+    """Numbers of SPEC's clauses that contain MUST; 1.1 only says what the word means."""
+    text = (ROOT / "SPEC.md").read_text(encoding="utf-8")
+    pieces = re.split(r"(?m)^### (\d+\.\d+) ", text)
+    bodies = zip(pieces[1::2], pieces[2::2], strict=True)
+    return {number for number, body in bodies if re.search(r"\bMUST\b", body)} - {"1.1"}
+
+
+def test_every_must_has_a_test() -> None:
+    assert set(CLAUSES) == clauses_with_must()
+
+
+def test_tests_of_the_clauses_exist() -> None:
+    for clause, tests in CLAUSES.items():
+        assert tests, clause
+        for test in tests:
+            file, name = test.split("::")
+            tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+            names = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+            assert name in names, f"{clause}: {test}"
+
+
+def test_codes_are_those_of_the_specification() -> None:
+    """SPEC part 7 and nmref.errors name the same codes (T_ codes are the tools' own)."""
+    text = (ROOT / "SPEC.md").read_text(encoding="utf-8").split("## 7 ")[1].split("## 8 ")[0]
+    listed = set(re.findall(r"(?m)^\| ([EXW]_\w+) \|", text))
+    assert listed == {code.value for code in Code if not code.value.startswith("T_")}

@@ -17,6 +17,7 @@ from nmref.errors import NmrefError
 COMMANDS = {
     "fetch": "get a small model into the cache",
     "prune": "prune and pack a model",
+    "pack": "pack a model that is pruned already",
     "unpack": "write the dense form of a packed model or file",
     "inspect": "show what a file holds and what it costs",
     "verify": "check files to the last byte",

@@ -2,7 +2,8 @@
 
 from nmref.container.folder import FILE_NAME, INDEX_NAME, NMShards, files_of, load
 from nmref.container.reader import NMFile
-from nmref.container.verification import FileReport, verify
+from nmref.container.shards import save_model
+from nmref.container.verification import FileReport, model_digest, verify
 from nmref.container.writer import save, save_stream
 
 __all__ = [
@@ -13,7 +14,9 @@ __all__ = [
     "NMShards",
     "files_of",
     "load",
+    "model_digest",
     "save",
+    "save_model",
     "save_stream",
     "verify",
 ]

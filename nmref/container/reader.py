@@ -69,6 +69,11 @@ class NMFile(Mapping[str, SparseWeight | Array]):
             yield name, self[name]
         self.check_digest()
 
+    @property
+    def hashes(self) -> dict[str, str]:
+        """Hex SHA-256 of every tensor of the container that has been read so far, by name."""
+        return dict(self._hashes)
+
     def hash(self, name: str) -> None:
         """Take a tensor of the container into the digest; each is hashed once."""
         if name not in self._hashes:

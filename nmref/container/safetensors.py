@@ -74,6 +74,16 @@ class RawFile:
             got, want = f"shape {list(entry.shape)}"[:80], "one that a NumPy array can have"
             raise NmrefError(Code.T_TENSOR, name, got, want) from None
 
+    def release(self, name: str) -> None:
+        """Let go of the memory that reading a tensor took; reading it again works."""
+        if not hasattr(mmap, "MADV_DONTNEED"):
+            return
+        entry, page = self.entries[name], mmap.PAGESIZE
+        first = -(-(self.data_start + entry.begin) // page) * page
+        length = (self.data_start + entry.end) // page * page - first
+        if length > 0:
+            self._map.madvise(mmap.MADV_DONTNEED, first, length)
+
 
 def open_raw(path: Path) -> RawFile:
     """Read and check the header of a safetensors file.

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from nmref.container import digest
 from nmref.container.folder import files_of
 from nmref.container.reader import NMFile
 from nmref.tensor import SparseWeight, warnings
@@ -32,6 +33,18 @@ def verify(
     `progress` is called with the name of each tensor when it has been checked.
     """
     return [_verify_file(file, progress) for file in files_of(path)]
+
+
+def model_digest(path: str | Path) -> str:
+    """Digest of a model, whatever its shards; reads all data (SPEC part 5)."""
+    files = [NMFile(file) for file in files_of(path)]
+    for file in files:
+        for name in file.raw.entries:
+            file.hash(name)
+        file.check_digest()
+    return digest.model_sha256(
+        (file.raw.entries, file.hashes, file.metadata.document) for file in files
+    )
 
 
 def _verify_file(path: Path, progress: Callable[[str], None]) -> FileReport:

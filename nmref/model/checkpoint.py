@@ -47,6 +47,10 @@ class DenseTensors(Mapping[str, Array]):
     def __getitem__(self, name: str) -> Array:
         return self.home[name].array(name)
 
+    def release(self, name: str) -> None:
+        """Let go of the memory that reading a tensor took."""
+        self.home[name].release(name)
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.home)
 
@@ -63,6 +67,12 @@ class Checkpoint:
     packed: bool
     tensors: Mapping[str, SparseWeight | Array]
     """As stored: arrays in their own dtype (lazy where the folder is dense), sparse weights."""
+
+    def described(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Name -> container dtype and shape of a dense folder's tensors, from the headers."""
+        assert isinstance(self.tensors, DenseTensors)
+        entries = {name: raw.entries[name] for name, raw in self.tensors.home.items()}
+        return {name: (entry.dtype, entry.shape) for name, entry in entries.items()}
 
     def weights(self) -> Weights:
         """The tensors for the forward: dense ones as aligned F32, sparse ones as they are."""

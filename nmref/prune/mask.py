@@ -29,7 +29,7 @@ def top_n(score: F32, pattern: NMPattern, excluded: Bool | None = None) -> Bool:
     kept = np.zeros(ranked.shape, dtype=np.bool_)
     np.put_along_axis(kept, best, True, axis=-1)
     kept &= ranked > -np.inf
-    return kept.reshape(rows, -1)[:, :columns]
+    return kept.reshape(padded.shape)[:, :columns]
 
 
 def split(score: F32, base: NMPattern, outliers: NMPattern | None) -> tuple[Bool, Bool | None]:

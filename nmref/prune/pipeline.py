@@ -14,8 +14,8 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from nmref.container import FILE_NAME, save_stream
 from nmref.container.atomic import new_folder
+from nmref.container.shards import save_model
 from nmref.dtypes import Array, container_name, widen
 from nmref.errors import Code, NmrefError
 from nmref.model import llama
@@ -98,24 +98,23 @@ def prune(
     for ids in samples:
         llama.check_tokens(checkpoint.config, ids)
     specs: dict[str, WeightSpec | tuple[str, tuple[int, ...]]] = {}
-    for name in tensors:
+    others = [name for name in tensors if name not in linears]
+    for name in others:
         array = _dense(tensors[name], name)
-        dtype = container_name(array)
-        if name in linears:
-            specs[name] = recipe.spec((array.shape[0], array.shape[1]), dtype)
-        else:
-            specs[name] = (dtype, array.shape)
+        specs[name] = (container_name(array), array.shape)
+    for name in linear_names(checkpoint.config):
+        array = _dense(tensors[name], name)
+        specs[name] = recipe.spec((array.shape[0], array.shape[1]), container_name(array))
 
     def stream() -> Iterator[tuple[str, SparseWeight | Array]]:
-        for name in specs:
-            if name not in linears:
-                yield name, tensors[name]
+        for name in others:
+            yield name, tensors[name]
         for name, packed in prune_blocks(checkpoint, recipe, samples):
             yield name, packed
             progress(name)
 
     with new_folder(target) as folder:
-        save_stream(folder / FILE_NAME, specs, stream())
+        save_model(folder, specs, stream())
         write_side_files(folder, checkpoint.config.raw, checkpoint.folder)
 
 

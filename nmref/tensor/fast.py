@@ -60,10 +60,15 @@ def pack(
 def unpack(values: Array, codes: U8, pattern: NMPattern, columns: int) -> Array:
     """As `plain.unpack`."""
     dense = np.empty((values.shape[0], columns), dtype=values.dtype)
+    unpack_into(dense, values, codes, pattern)
+    return dense
+
+
+def unpack_into(dense: Array, values: Array, codes: U8, pattern: NMPattern) -> None:
+    """The same into memory that is there: every element of dense [R, K], contiguous, is written."""
     tables = colex.mask_table(pattern), colex.binomials(pattern)
     flat, codes = np.ascontiguousarray(values).reshape(-1), np.ascontiguousarray(codes)
-    narrow.decode_rows(flat, codes, columns, pattern.width, *tables, dense.reshape(-1))
-    return dense
+    narrow.decode_rows(flat, codes, dense.shape[1], pattern.width, *tables, dense.reshape(-1))
 
 
 def overlay(

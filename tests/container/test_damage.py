@@ -19,8 +19,12 @@ def answer(witness: Witness, data: bytes) -> str:
     return str({name: (dtype, array.tolist()) for name, (dtype, array) in sorted(found.items())})
 
 
+READERS = [witness for witness in WITNESSES if witness.name != "numpy"]
+"""The container's code is the same for both twins of nmref."""
+
+
 def agreed(data: bytes, what: object) -> str:
-    answers = [answer(witness, data) for witness in WITNESSES]
+    answers = [answer(witness, data) for witness in READERS]
     assert all(other == answers[0] for other in answers), (what, answers)
     return answers[0]
 

@@ -53,3 +53,7 @@ def test_split_without_outliers_is_top_n():
     base, salient = split(score, NMPattern(2, 4), None)
     assert salient is None
     assert np.array_equal(base, top_n(score, NMPattern(2, 4)))
+
+
+def test_top_n_of_no_rows():
+    assert top_n(np.zeros((0, 20), np.float32), NMPattern(2, 4)).shape == (0, 20)

@@ -24,33 +24,42 @@ COLUMNS = (*range(1, 71), 172, 255, 256, 257, 258, 300)
 OUTLIERS = (None, *product(FLOATS, OUT_PATTERNS, ("idx8", "colex")))
 
 
-def agree(case: Case) -> None:
-    """Every witness encodes to the same parts and decodes them to the W of the inputs."""
+def agree(case: Case, judge: bool) -> None:
+    """Every witness encodes to the same parts and decodes them to the W of the inputs.
+
+    With `judge` they also give the same canonical parts and warnings.
+    """
     parts, *others = (witness.encode(case) for witness in WITNESSES)
     dtype, dense = dense_of(case)
     for witness, other in zip(WITNESSES[1:], others, strict=True):
         assert other == parts, witness.name
-    told = []
     for witness in WITNESSES:
         found, decoded = witness.decode(case.spec, parts)
         assert found == dtype
         assert decoded.shape == dense.shape
         assert np.array_equal(decoded, dense), witness.name
-        canonical = witness.canonical(case.spec, parts)
-        told.append((canonical, witness.warnings(case.spec, parts)))
-        assert (canonical != parts) == ("W_NONCANON" in told[0][1])
-        if case.mask is None and case.out_mask is None:
-            assert canonical == parts
-    assert all(other == told[0] for other in told)
+    if not judge:
+        return
+    canonical, told = (
+        WITNESSES[0].canonical(case.spec, parts),
+        WITNESSES[0].warnings(case.spec, parts),
+    )
+    assert (canonical != parts) == ("W_NONCANON" in told)
+    if case.mask is None and case.out_mask is None:
+        assert canonical == parts
+    for witness in WITNESSES[1:]:
+        assert witness.canonical(case.spec, parts) == canonical, witness.name
+        assert witness.warnings(case.spec, parts) == told, witness.name
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("pattern", BASE_PATTERNS)
 def test_encode_and_decode_agree_over_every_width(pattern: str, dtype: str):
-    rng = np.random.default_rng([BASE_PATTERNS.index(pattern), DTYPES.index(dtype)])
-    rows, masked = cycle((2, 1, 3, 0, 1)), cycle((False, True))
-    for columns, out in zip(COLUMNS, cycle(OUTLIERS), strict=False):
-        agree(random_case(rng, dtype, pattern, (next(rows), columns), out, next(masked)))
+    first = 4 * BASE_PATTERNS.index(pattern) + DTYPES.index(dtype)
+    rng = np.random.default_rng(first)
+    for i, columns in enumerate(COLUMNS, start=first):  # each width meets other rows and outliers
+        shape, out = ((2, 1, 3, 0, 1)[i % 5], columns), OUTLIERS[i % len(OUTLIERS)]
+        agree(random_case(rng, dtype, pattern, shape, out, i % 2 == 1), i % 3 == 0)
 
 
 @pytest.mark.parametrize("out", OUTLIERS[1:], ids=lambda out: " ".join(out))
@@ -59,7 +68,7 @@ def test_encode_and_decode_agree_over_every_kind_of_outliers(out: tuple[str, str
     rows, columns = cycle((1, 2, 0, 3)), cycle((172, 5, 256, 300, 257, 1, 64, 255, 258))
     for pattern, dtype, masked in product(BASE_PATTERNS, DTYPES, (False, True)):
         shape = (next(rows), next(columns))
-        agree(random_case(rng, dtype, pattern, shape, out, masked))
+        agree(random_case(rng, dtype, pattern, shape, out, masked), dtype == "F16")
 
 
 @pytest.mark.parametrize("masked", [False, True])
@@ -69,10 +78,16 @@ def test_encode_and_decode_agree_over_unnamed_patterns(masked: bool):
         for stored in {1, block // 2, block - 1}:
             for columns in (1, block - 1, block + 1, 130):
                 shape = (2, columns)
-                agree(random_case(rng, "BF16", f"{stored}:{block}", shape, None, masked))
+                agree(
+                    random_case(rng, "BF16", f"{stored}:{block}", shape, None, masked),
+                    columns == 130,
+                )
                 if 256 % block == 0 and (block - stored) * 256 >= 4 * block:
                     out = ("F16", "4:256", "colex")
-                    agree(random_case(rng, "F32", f"{stored}:{block}", shape, out, masked))
+                    agree(
+                        random_case(rng, "F32", f"{stored}:{block}", shape, out, masked),
+                        columns == 130,
+                    )
 
 
 def test_encode_answers_alike_for_inputs_that_may_not_fit():

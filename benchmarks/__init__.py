@@ -1,0 +1,1 @@
+"""Measurements: they report, they never assert.  `python -m benchmarks --help`."""
