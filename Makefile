@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint fmt vectors bench clean
+.PHONY: demo test lint fmt vectors bench fuzz clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -13,7 +13,7 @@ demo: .venv/.ready
 	$(BIN)/python -m nmref demo
 
 test: .venv/.ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto
 
 lint: .venv/.ready
 	$(BIN)/ruff check .
@@ -29,6 +29,9 @@ vectors: .venv/.ready
 
 bench: .venv/.ready
 	$(BIN)/python -m benchmarks
+
+fuzz: .venv/.ready
+	$(BIN)/python -m tests.fuzz --count 200000 --seed 1
 
 clean:
 	rm -rf .venv

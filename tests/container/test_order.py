@@ -89,6 +89,12 @@ FAULTS = [
     finished("E_LIMIT", "FILE: header of 100000001 bytes, want <= 100000000", length(100_000_001)),
     finished("E_HEADER", "FILE: header of 99999 bytes .*, want all of it", length(99999)),
     header("E_HEADER", "FILE norm: .*, want .*", "norm", lambda e: e["norm"].update(x=1)),
+    Fault(
+        "E_HEADER",
+        r"FILE header: tensors of \d+ bytes, want the file's \d+ bytes of data",
+        {"rest"},
+        lambda made: made.files.append(lambda found: found + b"\0"),
+    ),
     header("E_DTYPE", "FILE empty: dtype 'F4', want .*", "empty", lambda e: e["empty"].update(F4)),
     # SPEC 6.3
     Fault(
@@ -208,6 +214,19 @@ def test_read_names_the_earlier_of_two_faults(witness: Witness):
         assert found.code == first.code, (first.message, second.message, found.message)
         pairs += 1
     assert pairs > 600
+
+
+@every_witness
+@pytest.mark.parametrize("name", ["a.nm_values", "b.nm_scale", "c.nm_out_codes"])
+def test_read_checks_the_dtype_of_a_part_before_its_shape(witness: Witness, name: str):
+    made = draft()
+    dtype, shape, found = made.tensors[name]
+    other = {"F16": "U16", "F32": "I32", "U8": "BOOL"}[dtype]
+    made.tensors[name] = other, (*shape, 1), found
+    assert rejection(witness.read, made.build()).code == "E_DTYPE"
+    made.tensors[name] = dtype, (*shape, 1), found
+    del made.document["content_sha256"]
+    assert rejection(witness.read, made.build()).code == "E_SHAPE"
 
 
 def test_every_code_of_files_has_a_fault():

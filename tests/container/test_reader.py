@@ -140,6 +140,7 @@ def test_verify_reports_each_file_with_its_warnings(path: Path):
         "W_NONFINITE w: 1 stored values are infinite or NaN",
     ]
     assert seen == ["v", "w", "t"]
+    assert [name for name, _ in NMFile(path).read_all()] == ["v", "w", "t"]
 
 
 def test_load_says_what_cannot_be_opened(tmp_path: Path):

@@ -8,8 +8,16 @@ import numpy as np
 import pytest
 
 from nmref import NmrefError, SparseWeight, encode, load, save, verify
-from nmref.container import FILE_NAME, INDEX_NAME, NMFile, NMShards, files_of
-from tests.container.draft import compact
+from nmref.container import (
+    FILE_NAME,
+    INDEX_NAME,
+    NMFile,
+    NMShards,
+    files_of,
+    model_digest,
+    save_model,
+)
+from tests.container.draft import Draft, compact, digest, draft
 
 EYE = np.eye(4, 32, dtype=np.float16)
 FIRST, SECOND = "model-1-of-2.safetensors", "model-2-of-2.safetensors"
@@ -171,3 +179,75 @@ def test_an_index_is_json_of_any_form(folder: Path):
     index = json.loads((folder / INDEX_NAME).read_text())
     (folder / INDEX_NAME).write_text(json.dumps(dict(reversed(index.items())), indent=2))
     assert len(load(folder)) == 4
+
+
+TENSORS = {"b": encode(EYE), "norm": np.ones(3, np.float32), "a": encode(EYE * 2, outliers=EYE * 0)}
+SPECS = {
+    name: tensor.spec if isinstance(tensor, SparseWeight) else ("F32", tensor.shape)
+    for name, tensor in TENSORS.items()
+}
+
+
+@pytest.mark.parametrize(("most", "count"), [(10**6, 1), (400, 2), (1, 3)])
+def test_save_model_splits_by_size_and_writes_the_index(tmp_path: Path, most: int, count: int):
+    files = save_model(tmp_path, SPECS, TENSORS.items(), most)
+    names = [file.name for file in files]
+    assert len(files) == count
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        names if count == 1 else [*names, INDEX_NAME]
+    )
+    if count > 1:
+        text = (tmp_path / INDEX_NAME).read_bytes()
+        assert text == (compact(index_of(tmp_path, *names)) + "\n").encode()
+    assert [report.path for report in verify(tmp_path)] == [str(file) for file in files]
+    found = load(tmp_path)
+    assert list(found) == sorted(TENSORS)
+    weight = found["a"]
+    assert isinstance(weight, SparseWeight)
+    assert np.array_equal(weight.to_dense(), EYE * 2)
+    for file in files:
+        raw = NMFile(file).raw
+        assert sum(entry.nbytes for entry in raw.entries.values()) <= most or len(NMFile(file)) == 1
+
+
+def test_save_model_refuses_tensors_in_another_order(tmp_path: Path):
+    with pytest.raises(NmrefError, match=r"^T_TENSOR "):
+        save_model(tmp_path, SPECS, reversed(TENSORS.items()), 1)
+    with pytest.raises(NmrefError, match=r"^T_TENSOR "):
+        save_model(tmp_path, SPECS, list(TENSORS.items())[:-1], 1)
+    assert not (tmp_path / INDEX_NAME).exists()
+
+
+def test_model_digest_is_that_of_the_union_however_it_is_split(tmp_path: Path):
+    whole = draft()
+    whole.document["x-a"] = "y"
+    want = digest(whole.tensors, whole.document)
+    names = ["a", "b", "c", "empty", "norm"]
+    for cut in (1, 2, 4):
+        folder = tmp_path / str(cut)
+        folder.mkdir()
+        for file, chosen in ((FIRST, names[:cut]), (SECOND, names[cut:])):
+            part = Draft({})
+            part.document["tensors"] = {
+                n: whole.document["tensors"][n] for n in chosen if n in "abc"
+            }
+            part.document |= {"x-a": "y"} if file == FIRST else {}
+            part.tensors = {n: t for n, t in whole.tensors.items() if n.split(".")[0] in chosen}
+            (folder / file).write_bytes(part.build())
+        put(folder, index_of(folder, FIRST, SECOND))
+        assert model_digest(folder) == want
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"spec": "1.1"}, {"x-a": "z"}],
+    ids=["another version", "another extension"],
+)
+def test_model_digest_is_not_defined_for_files_that_differ(tmp_path: Path, change: dict[str, str]):
+    for file, more in ((FIRST, {"x-a": "y"}), (SECOND, {"x-a": "y"} | change)):
+        part = Draft({}, {file: ("U8", (1,), b"\0")})
+        part.document |= more
+        (tmp_path / file).write_bytes(part.build())
+    put(tmp_path, index_of(tmp_path, FIRST, SECOND))
+    with pytest.raises(NmrefError, match=r"^T_FILE "):
+        model_digest(tmp_path)
