@@ -78,14 +78,51 @@ def mask_table(pattern: NMPattern) -> Array:
     return table
 
 
+UNIT = 16
+"""Columns that the compiled codec looks up at once, where M divides it."""
+
+NO_CODE = 0xFFFF
+"""In `code_table`: not the mask of whole blocks.  No unit has codes of 16 bits together."""
+
+
+def unit_blocks(pattern: NMPattern) -> int:
+    """Blocks in a unit: as many as 16 columns hold, or one."""
+    return UNIT // pattern.block if UNIT % pattern.block == 0 else 1
+
+
 @cache
 def code_table(pattern: NMPattern) -> Array:
-    """The other direction: [2^M] uint16, the code of every mask of the pattern, M <= 16.
+    """[2^16] uint16: mask of a unit -> its codes, the first block's lowest; NO_CODE for others.
 
-    Words that are no mask of it hold 0.  Empty for longer blocks, which are ranked instead.
+    Empty where M does not divide 16.
     """
-    if pattern.block > 16:
+    if UNIT % pattern.block:
         return np.zeros(0, dtype=np.uint16)
-    codes = np.zeros(1 << pattern.block, dtype=np.uint16)
-    codes[mask_table(pattern)] = np.arange(pattern.count)
-    return codes
+    masks, codes = _units(pattern)
+    table = np.full(1 << UNIT, NO_CODE, dtype=np.uint16)
+    table[masks] = codes
+    return table
+
+
+@cache
+def unit_table(pattern: NMPattern) -> Array:
+    """[2^(width * blocks)] uint16: the codes of a unit -> its mask; 0 for codes out of range.
+
+    Empty where M does not divide 16.
+    """
+    if UNIT % pattern.block:
+        return np.zeros(0, dtype=np.uint16)
+    masks, codes = _units(pattern)
+    table = np.zeros(1 << (pattern.width * unit_blocks(pattern)), dtype=np.uint16)
+    table[codes] = masks
+    return table
+
+
+def _units(pattern: NMPattern) -> tuple[Array, Array]:
+    """Every mask of a unit and its codes."""
+    one = mask_table(pattern).astype(np.int64)
+    masks, codes = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
+    for block in range(unit_blocks(pattern)):
+        masks = (masks[:, None] | one << block * pattern.block).reshape(-1)
+        codes = (codes[:, None] | np.arange(len(one)) << block * pattern.width).reshape(-1)
+    return masks, codes

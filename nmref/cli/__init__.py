@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from nmref import __version__
+from nmref.cli.common import print_json
 from nmref.errors import NmrefError
 
 COMMANDS = {
@@ -36,6 +37,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return int(args.run(args))
     except NmrefError as error:
+        if getattr(args, "json", False):
+            print_json({"valid": False, "code": error.code, "message": str(error)})
         print(error, file=sys.stderr)
         return 1
     except OSError as error:

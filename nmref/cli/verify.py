@@ -7,7 +7,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from nmref.cli.common import add_json, print_json
-from nmref.errors import NmrefError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,12 +24,7 @@ def run(args: argparse.Namespace) -> int:
     from nmref.container import verify
 
     with tqdm(desc="verify", unit="tensor", leave=False) as bar:
-        try:
-            reports = verify(args.path, lambda name: bar.update() and None)
-        except NmrefError as error:
-            if args.json:
-                print_json({"valid": False, "code": error.code, "message": str(error)})
-            raise
+        reports = verify(args.path, lambda name: bar.update() and None)
     if args.json:
         print_json({"valid": True, "files": [asdict(report) for report in reports]})
         return 0

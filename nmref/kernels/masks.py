@@ -47,6 +47,14 @@ def put_field(words: Array, bit: int, value: np.uint64) -> None:
     words[word + 1] = value >> (np.uint64(63) - offset) >> ONE
 
 
+@nb.njit(cache=True, forceinline=True)
+def add_field(words: Array, bit: int, value: np.uint64) -> None:
+    """Set the bits of `value` from `bit` on; other bits stay."""
+    word, offset = bit >> 6, np.uint64(bit & 63)
+    words[word] |= value << offset
+    words[word + 1] |= value >> (np.uint64(63) - offset) >> ONE
+
+
 @nb.njit(cache=True)
 def row_words(flat: Array, start: int, columns: int, words: Array) -> None:
     """Words of a row: 1 where flat[start + c] is not 0; every bit past column K - 1 is 0."""
@@ -78,13 +86,8 @@ def store_bytes(stream: Array, codes: Array, row: int) -> None:
 
 
 @nb.njit(cache=True, forceinline=True)
-def mask_of(code: np.uint64, table: Array, binomials: Array) -> np.uint64:
-    """Mask of a code: by the table of all masks, or (where it is empty) by unranking.
-
-    table [C(M,N)] or [0]; binomials [M, N + 1] uint64, C(p, j).
-    """
-    if table.size > 0:
-        return np.uint64(table[code])
+def mask_of(code: np.uint64, binomials: Array) -> np.uint64:
+    """Mask of a code, from the highest position down; binomials [M, N + 1] uint64, C(p, j)."""
     mask, to_place = ZERO, binomials.shape[1] - 1
     for p in range(binomials.shape[0] - 1, -1, -1):
         below = binomials[p, to_place]
@@ -96,13 +99,8 @@ def mask_of(code: np.uint64, table: Array, binomials: Array) -> np.uint64:
 
 
 @nb.njit(cache=True, forceinline=True)
-def code_of(mask: np.uint64, table: Array, binomials: Array) -> np.uint64:
-    """Code of a mask: by the table of all codes, or (where it is empty) by ranking.
-
-    table [2^M] or [0]; binomials [M, N + 1] uint64, C(p, j).
-    """
-    if table.size > 0:
-        return np.uint64(table[mask])
+def code_of(mask: np.uint64, binomials: Array) -> np.uint64:
+    """Code of a mask: the sum of C(p_j, j)."""
     code = ZERO
     for j in range(1, binomials.shape[1]):
         code += binomials[lowest_bit(mask), j]

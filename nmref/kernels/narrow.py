@@ -9,12 +9,14 @@ from __future__ import annotations
 import numba as nb
 import numpy as np
 
+from nmref.colex import NO_CODE
 from nmref.dtypes import Array
 from nmref.kernels.bitops import LANES, compress, count_bits, expand
 from nmref.kernels.masks import (
     ONE,
     SPARE_WORDS,
     ZERO,
+    add_field,
     code_of,
     field,
     load_bytes,
@@ -32,6 +34,7 @@ def encode_rows(
     mask: Array,
     columns: int,
     width: int,
+    unit: int,
     table: Array,
     binomials: Array,
     values: Array,
@@ -39,48 +42,41 @@ def encode_rows(
 ) -> int:
     """bits [R*K], mask [R*K] uint8 or [0] -> values [R*B*N], codes [R, bytes], zero before.
 
-    Returns the first row with a block that does not fit, or -1.
+    `unit` blocks are looked up at once in `table` (colex.code_table); where that says nothing, the
+    blocks are filled and ranked one by one.  Returns the first row that does not fit, or -1.
     """
     block, stored = binomials.shape[0], binomials.shape[1] - 1
     blocks = (columns + block - 1) // block
     present = np.zeros(columns // 64 + SPARE_WORDS, dtype=np.uint64)
     used = np.zeros_like(present)
     chosen = np.zeros_like(present)
-    stream = np.zeros(codes.shape[1] // 8 + 1, dtype=np.uint64)
+    stream = np.zeros(codes.shape[1] // 8 + 3, dtype=np.uint64)
     for r in range(codes.shape[0]):
         row_words(bits, r * columns, columns, present)
         if mask.size > 0:
             row_words(mask, r * columns, columns, used)
-        word, have = ZERO, 0  # codes and masks leave in whole words: no store waits for a load
-        mask_word, mask_have = ZERO, 0
-        at, mask_at = 0, 0
-        for b in range(blocks):
-            there = field(present, b * block, block)
-            keep = field(used, b * block, block) if mask.size > 0 else there
-            missing = stored - np.int64(count_bits(keep))
-            if missing < 0 or there & ~keep != ZERO:
-                return r
-            free = ~keep & low_ones(block)
-            for _ in range(missing):
-                keep |= free & (~free + ONE)
-                free &= free - ONE
-            mask_word |= keep << np.uint64(mask_have)
-            mask_have += block
-            if mask_have >= 64:
-                mask_have -= 64
-                chosen[mask_at] = mask_word
-                mask_at += 1
-                mask_word = keep >> np.uint64(block - mask_have) if mask_have else ZERO
-            code = code_of(keep, table, binomials)
-            word |= code << np.uint64(have)
-            have += width
-            if have >= 64:
-                have -= 64
-                stream[at] = word
-                at += 1
-                word = code >> np.uint64(width - have) if have else ZERO
-        chosen[mask_at] = mask_word
-        stream[at] = word
+        chosen[:] = used if mask.size > 0 else present
+        stream[:] = ZERO
+        for first in range(0, blocks, unit):
+            if table.size > 0 and first + unit <= blocks:
+                there = field(present, first * block, unit * block)
+                keep = field(used, first * block, unit * block) if mask.size > 0 else there
+                code = table[keep]
+                if code != NO_CODE and there & ~keep == ZERO:
+                    put_field(stream, first * width, np.uint64(code))
+                    continue
+            for b in range(first, min(first + unit, blocks)):
+                there = field(present, b * block, block)
+                keep = field(used, b * block, block) if mask.size > 0 else there
+                missing = stored - np.int64(count_bits(keep))
+                if missing < 0 or there & ~keep != ZERO:
+                    return r
+                free = ~keep & low_ones(block)
+                for _ in range(missing):
+                    keep |= free & (~free + ONE)
+                    free &= free - ONE
+                add_field(chosen, b * block, keep)
+                put_field(stream, b * width, code_of(keep, binomials))
         store_bytes(stream, codes, r)
         gather_row(bits, r * columns, columns, chosen, values, r * blocks * stored, blocks * block)
     return -1
@@ -109,11 +105,16 @@ def decode_rows(
     codes: Array,
     columns: int,
     width: int,
+    unit: int,
     table: Array,
     binomials: Array,
     dense: Array,
 ) -> None:
-    """values [R*B*N], checked codes [R, bytes] -> every element of dense [R*K]."""
+    """values [R*B*N], checked codes [R, bytes] -> every element of dense [R*K].
+
+    `table` (colex.unit_table, or empty) gives the masks of `unit` blocks at once.  A last unit that
+    is not whole reads zero bits behind the row and sets columns that nobody looks at.
+    """
     block, stored = binomials.shape[0], binomials.shape[1] - 1
     blocks = (columns + block - 1) // block
     chosen = np.zeros(columns // 64 + SPARE_WORDS, dtype=np.uint64)
@@ -121,8 +122,9 @@ def decode_rows(
     for r in range(codes.shape[0]):
         load_bytes(codes.reshape(-1), r * codes.shape[1], codes.shape[1], stream)
         chosen[:] = ZERO
-        for b in range(blocks):
-            mask = mask_of(field(stream, b * width, width), table, binomials)
+        for b in range(0, blocks, unit):
+            code = field(stream, b * width, unit * width)
+            mask = np.uint64(table[code]) if table.size > 0 else mask_of(code, binomials)
             put_field(chosen, b * block, mask)
         scatter_row(values, r * blocks * stored, chosen, dense, r * columns, columns)
 
@@ -151,7 +153,6 @@ def check_rows(
     columns: int,
     width: int,
     count: int,
-    table: Array,
     binomials: Array,
 ) -> int:
     """First row with a padding bit, a code >= count or a value in a virtual column; or -1.
@@ -169,7 +170,7 @@ def check_rows(
         for b in range(blocks):
             if field(stream, b * width, width) >= np.uint64(count):
                 return r
-        mask = mask_of(field(stream, (blocks - 1) * width, width), table, binomials)
+        mask = mask_of(field(stream, (blocks - 1) * width, width), binomials)
         real = np.int64(count_bits(mask & low_ones(columns - last)))
         for slot in range((r + 1) * blocks * stored - (stored - real), (r + 1) * blocks * stored):
             if values[slot] != 0:

@@ -42,7 +42,8 @@ def base_rows(
         load_bytes(codes.reshape(-1), r * codes.shape[1], codes.shape[1], stream)
         slot = 0
         for b in range(bits.shape[1] // stored):
-            mask = mask_of(field(stream, b * width, width), table, binomials)
+            code = field(stream, b * width, width)
+            mask = np.uint64(table[code]) if table.size > 0 else mask_of(code, binomials)
             for _ in range(stored):
                 column = b * block + np.int64(lowest_bit(mask))
                 mask &= mask - np.uint64(1)

@@ -38,10 +38,7 @@ def pack(
     flat = np.ascontiguousarray(dense).reshape(-1)
     if pattern.block <= MAX_BASE_BLOCK:
         positions = np.zeros((rows, pattern.row_bytes(columns)), dtype=np.uint8)
-        tables = colex.code_table(pattern), colex.binomials(pattern)
-        bad = narrow.encode_rows(
-            flat, chosen, columns, pattern.width, *tables, values.reshape(-1), positions
-        )
+        bad = pack_into(values, positions, flat, chosen, pattern, columns)
     else:
         positions = np.zeros(values.shape, dtype=np.uint8)
         closed = np.zeros_like(flat) if barred is None else np.ascontiguousarray(barred).reshape(-1)
@@ -57,6 +54,19 @@ def pack(
     return values, positions
 
 
+def pack_into(
+    values: Array, codes: U8, flat: Array, chosen: U8, pattern: NMPattern, columns: int
+) -> int:
+    """A base into memory that is there (zeros): flat [R*K], chosen [R*K] or [0].
+
+    Returns the first row that does not fit, or -1.
+    """
+    tables = colex.code_table(pattern), colex.binomials(pattern)
+    unit, out = colex.unit_blocks(pattern), values.reshape(-1)
+    row: int = narrow.encode_rows(flat, chosen, columns, pattern.width, unit, *tables, out, codes)
+    return row
+
+
 def unpack(values: Array, codes: U8, pattern: NMPattern, columns: int) -> Array:
     """As `plain.unpack`."""
     dense = np.empty((values.shape[0], columns), dtype=values.dtype)
@@ -66,9 +76,10 @@ def unpack(values: Array, codes: U8, pattern: NMPattern, columns: int) -> Array:
 
 def unpack_into(dense: Array, values: Array, codes: U8, pattern: NMPattern) -> None:
     """The same into memory that is there: every element of dense [R, K], contiguous, is written."""
-    tables = colex.mask_table(pattern), colex.binomials(pattern)
+    tables = colex.unit_table(pattern), colex.binomials(pattern)
+    unit = colex.unit_blocks(pattern)
     flat, codes = np.ascontiguousarray(values).reshape(-1), np.ascontiguousarray(codes)
-    narrow.decode_rows(flat, codes, dense.shape[1], pattern.width, *tables, dense.reshape(-1))
+    narrow.decode_rows(flat, codes, dense.shape[1], pattern.width, unit, *tables, dense.reshape(-1))
 
 
 def overlay(
@@ -97,9 +108,8 @@ def check(
     """As `plain.check`."""
     values, positions = np.ascontiguousarray(values), np.ascontiguousarray(positions)
     if pattern.block <= MAX_BASE_BLOCK:
-        tables = colex.mask_table(pattern), colex.binomials(pattern)
-        width, count = pattern.width, pattern.count
-        bad = narrow.check_rows(values.reshape(-1), positions, columns, width, count, *tables)
+        width, count, binomials = pattern.width, pattern.count, colex.binomials(pattern)
+        bad = narrow.check_rows(values.reshape(-1), positions, columns, width, count, binomials)
     else:
         bad, index = -1, positions
         if coding == "colex":

@@ -159,12 +159,14 @@ def test_a_damaged_file_is_refused_by_every_command(model, text, tmp_path, capsy
     assert not (tmp_path / "d").exists()
 
 
-def test_verify_json_says_what_is_wrong(model, tmp_path, capsys):
+@pytest.mark.parametrize("command", ["verify", "inspect"])
+def test_json_says_what_is_wrong(command, tmp_path, capsys):
     (tmp_path / "bad.safetensors").write_bytes(b"1234567")
-    assert main(["verify", str(tmp_path / "bad.safetensors"), "--json"]) == 1
+    assert main([command, str(tmp_path / "bad.safetensors"), "--json"]) == 1
     report = json.loads(capsys.readouterr().out)
     assert report["valid"] is False
     assert report["code"] == "E_HEADER"
+    assert report["message"].startswith("E_HEADER ")
 
 
 @pytest.mark.parametrize(

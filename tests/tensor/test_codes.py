@@ -133,6 +133,30 @@ def test_decode_of_a_wide_code_stores_the_mask_of_that_rank(witness: Witness, pa
 
 
 @every_witness
+@pytest.mark.parametrize("pattern", ["8:16", "16:32", "32:64", "7:33", *OUT_PATTERNS])
+def test_encode_gives_codes_at_every_offset_of_a_word(witness: Witness, pattern: str):
+    stored, block = (int(word) for word in pattern.split(":"))
+    count, chance = comb(block, stored), random.Random(pattern)
+    width, blocks = (count - 1).bit_length(), 34
+    chosen = [sorted(chance.sample(range(block), stored)) for _ in range(blocks - 2)]
+    chosen += [[*range(block - stored, block)]] * 2  # the last code, its high bits 1
+    dense = np.zeros((1, blocks * block), dtype=np.uint16)
+    for b, columns in enumerate(chosen):
+        dense[0, [b * block + p for p in columns]] = ONE["F16"]
+    stream = 0
+    for b, columns in enumerate(chosen):
+        stream |= sum(comb(p, j) for j, p in enumerate(columns, start=1)) << (b * width)
+    case, part = Case("F16", dense, pattern), "nm_codes"
+    if block == 256:
+        zero = np.zeros_like(dense)
+        case = Case("F16", zero, "1:64", None, None, dense, "F16", pattern, "colex")
+        part = "nm_out_codes"
+    parts = witness.encode(case)
+    assert parts[part][2] == stream.to_bytes(-(-blocks * width // 8), "little")
+    assert np.array_equal(witness.decode(case.spec, parts)[1], dense)
+
+
+@every_witness
 def test_decode_agrees_with_the_ranks_of_the_specification(witness: Witness):
     rows = re.findall(r"^\| (\d+:\d+) \| ([\d ]+) \| (\d+) = 0x[0-9a-f]+ \|$", SPEC_TEXT, re.M)
     assert len(rows) == 10
