@@ -18,7 +18,10 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file to write; it takes the place of `path` when the block ends without an exception.
 
     A crash leaves the old file or none.  The temporary file lies in the same folder.
+    Raises T_FILE where there is no such folder.
     """
+    if not path.parent.is_dir():
+        raise NmrefError(Code.T_FILE, str(path.parent), "no such folder", "one to write in")
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     temporary = Path(name)
     try:

@@ -12,6 +12,7 @@ from nmref.container.folder import FILE_NAME, INDEX_NAME
 from nmref.container.safetensors import TensorSpec, open_raw
 from nmref.container.writer import save_stream
 from nmref.dtypes import CONTAINER_DTYPES, Array
+from nmref.errors import Code, NmrefError
 from nmref.tensor import SparseWeight, WeightSpec
 
 DEFAULT_SHARD_BYTES = 5_000_000_000
@@ -29,7 +30,11 @@ def save_model(
 
     `tensors` come in the order of `specs`, and one is in memory at a time.  A file holds at most
     `max_bytes` of data unless one weight alone has more; all parts of a weight share a file.
+    Raises T_FILE where the folder has a model already, T_TENSOR, and what `save` raises.
     """
+    for name in (FILE_NAME, INDEX_NAME):
+        if (folder / name).exists():
+            raise NmrefError(Code.T_FILE, str(folder / name), "there already", "a new folder")
     shards = list(_split(specs, max_bytes))
     if len(shards) == 1:
         save_stream(folder / FILE_NAME, specs, tensors)
@@ -40,6 +45,8 @@ def save_model(
         file = folder / f"model-{number:05}-of-{len(shards):05}.nmref.safetensors"
         save_stream(file, {name: specs[name] for name in names}, islice(coming, len(names)))
         files.append(file)
+    for name, _ in coming:
+        raise NmrefError(Code.T_TENSOR, name, "one more tensor", "only those announced")
     write_index(folder / INDEX_NAME, files)
     return files
 

@@ -8,7 +8,7 @@ import pytest
 
 import nmref
 from nmref.cli import main
-from nmref.container import FILE_NAME, INDEX_NAME, model_digest
+from nmref.container import FILE_NAME, INDEX_NAME, model_digest, save_model
 from nmref.dtypes import bits_of
 from nmref.model.checkpoint import open_checkpoint
 from nmref.tensor import SparseWeight
@@ -93,3 +93,19 @@ def test_pack_of_minus_zeros(pruned, tmp_path, capsys):
     assert run("pack", pruned, tmp_path / "a", "--pattern", "2:4") == 1
     assert f"X_NEGZERO {name} base row 0 block 0" in capsys.readouterr().err
     assert run("pack", pruned, tmp_path / "a", "--pattern", "2:4", "--normalise-zero") == 0
+
+
+def test_save_model_refuses_a_folder_that_has_one_and_tensors_too_many(tmp_path):
+    one = np.zeros(4, np.float32)
+    specs = dict.fromkeys("ab", ("F32", (4,)))
+    more = [(name, one) for name in "abc"]
+    with pytest.raises(ValueError, match=r"^T_TENSOR c: one more tensor, want only those"):
+        save_model(tmp_path, specs, more, max_bytes=16)
+    save_model(tmp_path, specs, more[:2])
+    with pytest.raises(ValueError, match=r"^T_FILE .*: there already, want a new folder$"):
+        save_model(tmp_path, specs, more[:2])
+
+
+def test_save_into_no_folder(tmp_path):
+    with pytest.raises(ValueError, match=r"^T_FILE .*none: no such folder, want one to write in$"):
+        nmref.save(tmp_path / "none" / "w.safetensors", {})
