@@ -42,8 +42,11 @@ def run(args: argparse.Namespace) -> int:
     checkpoint = open_checkpoint(args.source)
     samples = _samples(args, recipe.score)
     with tqdm(total=len(linear_names(checkpoint.config)), desc="prune", unit="matrix") as bar:
-        prune(checkpoint, args.target, recipe, samples, lambda name: bar.update() and None)
-    note(f"wrote {args.target}")
+        summary = prune(
+            checkpoint, args.target, recipe, samples, lambda name: bar.update() and None
+        )
+    rate = f"{summary.outliers / summary.elements:.2%}" if summary.elements else "none"
+    note(f"wrote {args.target}: {summary.matrices} matrices, outliers {rate} of their elements")
     return 0
 
 

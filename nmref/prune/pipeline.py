@@ -46,6 +46,22 @@ class Recipe:
         return WeightSpec(shape, self.pattern, dtype, out)
 
 
+@dataclass
+class Summary:
+    """What a run kept: counts over all pruned matrices."""
+
+    matrices: int = 0
+    elements: int = 0
+    outliers: int = 0
+    """Outliers that are not zero: a tail of k < 256 columns has up to min(n, k) of them."""
+
+    def add(self, weight: SparseWeight) -> None:
+        """Count one matrix more."""
+        self.matrices += 1
+        self.elements += weight.shape[0] * weight.shape[1]
+        self.outliers += weight.outlier_count()
+
+
 def prune_weight(weight: Array, recipe: Recipe, column_norm: F32 | None, name: str) -> SparseWeight:
     """Score, choose and pack one weight [R, K]; `column_norm` [K] where the score needs it."""
     dense = widen(weight)
@@ -91,8 +107,9 @@ def prune(
     recipe: Recipe,
     samples: list[list[int]],
     progress: Callable[[str], None] = lambda name: None,
-) -> None:
+) -> Summary:
     """Write a packed model folder, whole or not at all; `progress` gets each name when done."""
+    summary = Summary()
     tensors = checkpoint.tensors
     linears = set(linear_names(checkpoint.config))
     for ids in samples:
@@ -110,12 +127,14 @@ def prune(
         for name in others:
             yield name, tensors[name]
         for name, packed in prune_blocks(checkpoint, recipe, samples):
+            summary.add(packed)
             yield name, packed
             progress(name)
 
     with new_folder(target) as folder:
         save_model(folder, specs, stream())
         write_side_files(folder, checkpoint.config.raw, checkpoint.folder)
+    return summary
 
 
 def _linears(layer: int) -> list[str]:
