@@ -1,4 +1,7 @@
-"""config.json of a LLaMA model: the sizes, and the tensors that follow from them."""
+"""config.json of a LLaMA or Mistral model: the sizes, and the tensors that follow from them.
+
+A key that is absent has the value that transformers would give it, or is an error.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from nmref.errors import Code, NmrefError
+from nmref.numerics.rope import Llama3Scaling, Rope
 
 LINEAR_KINDS = (
     "self_attn.q_proj",
@@ -21,6 +25,9 @@ LINEAR_KINDS = (
 )
 """The seven linear layers of a block, in the order of the forward."""
 
+_ARCHITECTURES = {"llama": "LlamaForCausalLM", "mistral": "MistralForCausalLM"}
+"""model_type -> architecture.  Mistral is LLaMA with a sliding window."""
+
 _MAX_INT = 2**31 - 1
 _MAX_LAYERS = 10_000  # keeps a hostile config from making a list of a billion names
 
@@ -29,13 +36,17 @@ _PLAIN_LLAMA: dict[str, tuple[object, ...]] = {
     "hidden_act": (None, "silu"),
     "attention_bias": (None, False),
     "mlp_bias": (None, False),
-    "rope_scaling": (None,),
 }
+_ROPE_TYPES = ("default", "llama3")
+
+# What transformers' MistralConfig has where a key is absent; its LlamaConfig has neither.
+_MISTRAL_WINDOW = 4096
+_MISTRAL_KV_HEADS = 8
 
 
 @dataclass(frozen=True)
 class LlamaConfig:
-    """Sizes of a LLaMA model, under the names of config.json; the letters are those of the SPEC."""
+    """Sizes of a model, under the names of config.json; the letters are those of the SPEC."""
 
     hidden_size: int
     intermediate_size: int
@@ -46,7 +57,9 @@ class LlamaConfig:
     vocab_size: int
     max_position_embeddings: int
     rms_norm_eps: float
-    rope_theta: float
+    rope: Rope
+    sliding_window: int | None
+    """Positions that a position sees, itself among them; None: all that came before."""
     tie_word_embeddings: bool
     bos_token_id: int | None
     eos_token_ids: tuple[int, ...]
@@ -98,14 +111,16 @@ class _Reader:
             raise self.fail(key, f"an integer from 1 to {top}")
         return value
 
-    def number(self, key: str, default: float | None = None) -> float:
+    def number(self, key: str, default: float | None = None, least: float = 0.0) -> float:
+        """A number above 0, and not below `least`."""
         value = self.raw.get(key)
         if value is None and default is not None:
             return default
+        number = cast(float, value) if type(value) in (int, float) else 0.0
         # an integer past float's range would not convert: 2^63 is more than any size here
-        if type(value) not in (int, float) or not 0 < cast(float, value) <= 2.0**63:
-            raise self.fail(key, "a number above 0")
-        return float(cast(float, value))
+        if not (0 < number <= 2.0**63 and number >= least):
+            raise self.fail(key, f"a number from {least:g} up" if least else "a number above 0")
+        return float(number)
 
     def flag(self, key: str) -> bool:
         value = self.raw.get(key)
@@ -130,25 +145,29 @@ class _Reader:
 def parse_config(raw: object, where: str = "config.json") -> LlamaConfig:
     """The content of a config.json -> LlamaConfig.  Raises T_CONFIG.
 
-    num_key_value_heads defaults to the heads, head_dim to D / H, rope_theta to 10000 (also read
-    from `rope_parameters`), tie_word_embeddings to false.
+    Absent keys: num_key_value_heads is the number of heads (Mistral: 8), head_dim D / H,
+    rope_theta 10000, tie_word_embeddings false, sliding_window none (Mistral: 4096).
     """
     if not isinstance(raw, dict):
         raise NmrefError(Code.T_CONFIG, where, "not a JSON object", "a JSON object")
     reader = _Reader(raw, where)
-    _check_architecture(reader)
+    mistral = _model_type(reader) == "mistral"
+    _check_plain(reader)
     width, heads = reader.integer("hidden_size"), reader.integer("num_attention_heads")
+    kv_heads = _MISTRAL_KV_HEADS if mistral and "num_key_value_heads" not in raw else heads
+    head_dim = _head_dim(reader, width, heads)
     config = LlamaConfig(
         hidden_size=width,
         intermediate_size=reader.integer("intermediate_size"),
         num_hidden_layers=reader.integer("num_hidden_layers", top=_MAX_LAYERS),
         num_attention_heads=heads,
-        num_key_value_heads=reader.integer("num_key_value_heads", default=heads),
-        head_dim=_head_dim(reader, width, heads),
+        num_key_value_heads=reader.integer("num_key_value_heads", default=kv_heads),
+        head_dim=head_dim,
         vocab_size=reader.integer("vocab_size"),
         max_position_embeddings=reader.integer("max_position_embeddings"),
         rms_norm_eps=reader.number("rms_norm_eps"),
-        rope_theta=_rope_theta(reader),
+        rope=_rope(reader, head_dim),
+        sliding_window=_sliding_window(reader, mistral),
         tie_word_embeddings=reader.flag("tie_word_embeddings"),
         bos_token_id=reader.token("bos_token_id"),
         eos_token_ids=reader.tokens("eos_token_id"),
@@ -173,15 +192,27 @@ def read_config(path: Path) -> LlamaConfig:
     return parse_config(raw, str(path))
 
 
-def _check_architecture(reader: _Reader) -> None:
+def _model_type(reader: _Reader) -> str:
+    """A key of _ARCHITECTURES; `model_type` and `architectures`, where both are there, agree."""
+    kind, names = reader.raw.get("model_type"), reader.raw.get("architectures")
+    if kind is None and names is None:
+        raise reader.fail("model_type", " or ".join(map(json.dumps, _ARCHITECTURES)))
+    for known, name in _ARCHITECTURES.items():
+        if kind in (None, known) and names in (None, [name]):
+            return known
+    if kind is None or kind in [*_ARCHITECTURES]:  # a list: `kind` may be of any type
+        want = [[name] for known, name in _ARCHITECTURES.items() if kind in (None, known)]
+        raise _unknown(reader, "architectures", *want)
+    raise _unknown(reader, "model_type", *_ARCHITECTURES)
+
+
+def _unknown(reader: _Reader, key: str, *want: object) -> NmrefError:
+    got = f"unknown architecture, {key} {json.dumps(reader.raw[key])[:80]}"
+    return NmrefError(Code.T_CONFIG, reader.where, got, " or ".join(map(json.dumps, want)))
+
+
+def _check_plain(reader: _Reader) -> None:
     """Refuse every model whose forward is not the plain LLaMA one."""
-    for key, want in (("architectures", ["LlamaForCausalLM"]), ("model_type", "llama")):
-        value = reader.raw.get(key)
-        if value is not None and value != want:
-            got = f"unknown architecture, {key} {json.dumps(value)}"
-            raise NmrefError(Code.T_CONFIG, reader.where, got, json.dumps(want))
-    if reader.raw.get("architectures") is None and reader.raw.get("model_type") is None:
-        raise reader.fail("model_type", '"llama"')
     for key, plain in _PLAIN_LLAMA.items():
         if reader.raw.get(key) not in plain or type(reader.raw.get(key)) is int:
             raise reader.fail(key, json.dumps(plain[-1]))
@@ -197,16 +228,60 @@ def _head_dim(reader: _Reader, width: int, heads: int) -> int:
     return dim
 
 
-def _rope_theta(reader: _Reader) -> float:
-    """rope_theta, in older files at the top, in newer ones inside rope_parameters."""
-    rope = reader.raw.get("rope_parameters")
-    if rope is None:
-        return reader.number("rope_theta", default=10000.0)
-    plain = isinstance(rope, dict) and rope.get("rope_type", "default") == "default"
-    if not plain or rope.get("partial_rotary_factor", 1) != 1:
-        raise reader.fail("rope_parameters", 'rope_type "default" over the whole head')
-    inner = _Reader(rope, f"{reader.where} rope_parameters")
-    return inner.number("rope_theta", default=reader.number("rope_theta", default=10000.0))
+def _sliding_window(reader: _Reader, mistral: bool) -> int | None:
+    """Mistral's window.  transformers' LLaMA ignores the key, so a number there is a mistake."""
+    if not mistral:
+        if reader.raw.get("sliding_window") is not None:
+            raise reader.fail("sliding_window", 'null, or model_type "mistral"')
+        return None
+    if "sliding_window" not in reader.raw:
+        return _MISTRAL_WINDOW
+    return None if reader.raw["sliding_window"] is None else reader.integer("sliding_window")
+
+
+def _rope(reader: _Reader, head_dim: int) -> Rope:
+    """From rope_theta and `rope_scaling` (older) or `rope_parameters` (newer), in either place.
+
+    Where both are there, transformers takes `rope_scaling`, unless it is null or empty; a
+    rope_theta inside goes before one outside.
+    """
+    key = "rope_scaling" if reader.raw.get("rope_scaling") else "rope_parameters"
+    raw = {} if reader.raw.get(key) is None else reader.raw[key]
+    if not isinstance(raw, dict):
+        raise reader.fail(key, "an object")
+    inner = _Reader(raw, f"{reader.where} {key}")
+    for place in (reader, inner):
+        if place.raw.get("partial_rotary_factor") not in (None, 1):
+            raise place.fail("partial_rotary_factor", "1: RoPE over the whole head")
+    outer_theta = reader.number("rope_theta", default=10000.0, least=1.0)
+    theta = inner.number("rope_theta", default=outer_theta, least=1.0)
+    name = "rope_type" if raw.get("rope_type") is not None else "type"
+    kind = raw.get(name)
+    if kind is not None and kind not in _ROPE_TYPES:
+        raise inner.fail(name, " or ".join(map(json.dumps, _ROPE_TYPES)))
+    return Rope(theta, head_dim, _llama3(reader, inner) if kind == "llama3" else None)
+
+
+def _llama3(reader: _Reader, inner: _Reader) -> Llama3Scaling:
+    """The four numbers of rope_type "llama3" (SPEC 8.22).
+
+    The original length stands outside (which has priority) or inside; transformers falls back to
+    max_position_embeddings.
+    """
+    length = "original_max_position_embeddings"
+    scaling = Llama3Scaling(
+        factor=inner.number("factor"),
+        low_freq_factor=inner.number("low_freq_factor"),
+        high_freq_factor=inner.number("high_freq_factor"),
+        original_max_position_embeddings=(
+            reader.integer(length)
+            if reader.raw.get(length) is not None
+            else inner.integer(length, default=reader.integer("max_position_embeddings"))
+        ),
+    )
+    if not scaling.low_freq_factor < scaling.high_freq_factor:
+        raise inner.fail("high_freq_factor", f"one above low_freq_factor {scaling.low_freq_factor}")
+    return scaling
 
 
 def linear_names(config: LlamaConfig) -> list[str]:

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from nmref.errors import Code, NmrefError
 from nmref.model.config import LlamaConfig
 from nmref.model.llama import KVCache, Weights, check_tokens, head, hidden
-from nmref.model.sampling import SplitMix64, sample
+from nmref.model.sampling import sample
+from nmref.numerics import BLAS, Ops, SplitMix64
 
 
 def generate(
@@ -17,11 +18,13 @@ def generate(
     max_new_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
+    ops: Ops = BLAS,
 ) -> Iterator[int]:
     """Yield up to `max_new_tokens` ids; ends before an end-of-text id and where the context ends.
 
-    Temperature 0 is greedy.  Raises T_ARGUMENT at once: an empty prompt, one longer than the
-    context, an id outside the vocabulary, a negative count, temperature or seed.
+    Temperature 0 is greedy; with golden `ops` its ids are the same on every machine.
+    Raises T_ARGUMENT at once: an empty prompt, one longer than the context, an id outside the
+    vocabulary, a negative count, temperature or seed.
     """
     if max_new_tokens < 0:
         raise NmrefError(Code.T_ARGUMENT, "max_new_tokens", str(max_new_tokens), "0 or more")
@@ -32,7 +35,7 @@ def generate(
         check_tokens(config, prompt)
     except NmrefError as error:
         raise error.inside("prompt") from None
-    return _steps(weights, config, prompt, max_new_tokens, temperature, rng)
+    return _steps(weights, config, prompt, max_new_tokens, temperature, rng, ops)
 
 
 def _steps(
@@ -42,6 +45,7 @@ def _steps(
     max_new_tokens: int,
     temperature: float,
     rng: SplitMix64,
+    ops: Ops,
 ) -> Iterator[int]:
     # The last token drawn is never fed back, so the context holds one more than the cache.
     room = config.max_position_embeddings - len(prompt) + 1
@@ -49,8 +53,8 @@ def _steps(
     cache = KVCache(config, len(prompt) + count)
     tokens = prompt
     for _ in range(count):
-        x = hidden(weights, config, tokens, cache)  # [T, D]
-        token = sample(head(weights, config, x[-1:])[0], temperature, rng)
+        x = hidden(weights, config, tokens, cache, ops=ops)  # [T, D]
+        token = sample(head(weights, config, x[-1:], ops=ops)[0], temperature, rng)
         if token in config.eos_token_ids:
             return
         yield token

@@ -1,4 +1,4 @@
-"""From logits to the next token: greedy, or by temperature with a generator of our own."""
+"""From logits to the next token: greedy, or by temperature."""
 
 from __future__ import annotations
 
@@ -6,34 +6,7 @@ import numpy as np
 
 from nmref.errors import Code, NmrefError
 from nmref.model.llama import F32
-
-_MASK = 2**64 - 1
-
-
-class SplitMix64:
-    """The SplitMix64 generator: the same seed gives the same numbers everywhere.
-
-    >>> rng = SplitMix64(0)
-    >>> hex(rng.next()), hex(rng.next())
-    ('0xe220a8397b1dcdaf', '0x6e789e6aa1b965f4')
-    """
-
-    def __init__(self, seed: int) -> None:
-        if not 0 <= seed <= _MASK:
-            raise NmrefError(Code.T_ARGUMENT, "seed", str(seed), "0 to 2^64 - 1")
-        self.state = seed
-
-    def next(self) -> int:
-        """The next 64 bits."""
-        self.state = (self.state + 0x9E3779B97F4A7C15) & _MASK
-        z = self.state
-        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & _MASK
-        return z ^ (z >> 31)
-
-    def uniform(self) -> float:
-        """The next number of [0, 1), a multiple of 2^-53."""
-        return (self.next() >> 11) * 2.0**-53
+from nmref.numerics import SplitMix64
 
 
 def greedy(logits: F32) -> int:

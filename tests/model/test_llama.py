@@ -11,6 +11,7 @@ import nmref
 from nmref.errors import NmrefError
 from nmref.model.config import linear_names
 from nmref.model.llama import LINEAR_INPUT, KVCache, forward, hidden, input_tap
+from nmref.numerics.rope import Rope
 
 TOKENS = [1, 5, 9, 30, 5, 0, 17]
 
@@ -31,7 +32,7 @@ def naive_forward(weights, config, tokens):
         half = dim // 2
         turned = [
             complex(head[i], head[i + half])
-            * cmath.exp(1j * position * config.rope_theta ** (-2 * i / dim))
+            * cmath.exp(1j * position * config.rope.theta ** (-2 * i / dim))
             for i in range(half)
         ]
         return [z.real for z in turned] + [z.imag for z in turned]
@@ -85,7 +86,7 @@ def test_forward_equals_naive(weights, config):
 
 
 def test_forward_equals_naive_one_head_per_group(weights, config):
-    config = replace(config, num_key_value_heads=4, rope_theta=100.0)
+    config = replace(config, num_key_value_heads=4, rope=Rope(100.0, config.head_dim))
     for name in weights:
         if "k_proj" in name or "v_proj" in name:
             weights[name] = np.concatenate([weights[name], -weights[name][::-1]])
@@ -180,7 +181,7 @@ def test_taps_are_the_inputs_of_the_linears(weights, config):
         for name in linear_names(config)[:7]
     ]
     for i, name in enumerate(linear_names(config)):
-        y = nmref.matmul(seen[input_tap(name)], weights[name])
+        y = nmref.matmul(seen[input_tap(name)], weights[name], "f64.seq")
         np.testing.assert_array_equal(y, seen[f"layers.{i // 7}.{outputs[i % 7]}"])
 
 
