@@ -146,18 +146,17 @@ def _positions(codes: Array, pattern: NMPattern, blocks: int) -> Ints:
 
 def _check(x: Array, weight: SparseWeight | Array, profile: Profile | None) -> None:
     """Shapes and dtypes of matmul.  Raises X_SHAPE, X_DTYPE, T_ARGUMENT."""
-    columns = weight.shape[-1] if weight.shape else 0
-    if x.ndim not in (1, 2) or len(weight.shape) != 2 or x.shape[-1] != columns:
-        got = f"x {list(x.shape)} and W {list(weight.shape)}"
-        raise NmrefError(Code.X_SHAPE, "matmul", got, "[T, K] or [K], and [R, K]")
     allowed: dict[str, np.dtype[np.generic]] = {"F32": np.dtype(np.float32)}
+    integers = profile is not None and profile.kind == "i32"
     if profile is not None:
-        integers = profile.kind == "i32"
         allowed = {"I8": np.dtype(np.int8)} if integers else dict(OUTLIER_DTYPES)
-        sparse = weight if isinstance(weight, SparseWeight) else None
-        if integers and (sparse is None or sparse.base.scale is None or sparse.outliers):
-            want = "a sparse weight with an I8 base and no outliers"
-            raise NmrefError(Code.T_ARGUMENT, "profile i32", "another weight", want)
     if x.dtype not in allowed.values():
         want = " or ".join(str(dtype) for dtype in allowed.values())
         raise NmrefError(Code.X_DTYPE, "x", f"dtype {x.dtype}", want)
+    if x.ndim not in (1, 2) or len(weight.shape) != 2 or x.shape[-1] != weight.shape[1]:
+        got = f"x {list(x.shape)} and W {list(weight.shape)}"
+        raise NmrefError(Code.X_SHAPE, "matmul", got, "[T, K] or [K], and [R, K]")
+    sparse = isinstance(weight, SparseWeight)
+    if integers and not (sparse and weight.base.scale is not None and weight.outliers is None):
+        want = "a sparse weight with an I8 base and no outliers"
+        raise NmrefError(Code.T_ARGUMENT, "profile i32", "another weight", want)

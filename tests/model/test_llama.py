@@ -11,6 +11,7 @@ import nmref
 from nmref.errors import NmrefError
 from nmref.model.config import linear_names
 from nmref.model.llama import LINEAR_INPUT, KVCache, forward, hidden, input_tap
+from nmref.numerics import BLAS, GOLDEN, Golden, plain
 from nmref.numerics.rope import Rope
 
 TOKENS = [1, 5, 9, 30, 5, 0, 17]
@@ -94,13 +95,117 @@ def test_forward_equals_naive_one_head_per_group(weights, config):
     np.testing.assert_allclose(logits, naive_forward(weights, config, TOKENS), atol=2e-5)
 
 
+PROFILES = [
+    "exact",
+    "f64.seq",
+    "f32.seq",
+    "f32.fma+split",
+    "f32.lanes8.mul",
+    "tc.L8.F25.rz.rz.col",
+    "tc.L16.F23.rne.rne.slot",
+]
+
+
 @pytest.mark.parametrize("cuts", [[1, 2, 3, 4, 5, 6], [4], [1], [6]])
-def test_forward_cache_equals_prefill(weights, config, cuts):
+@pytest.mark.parametrize("profile", PROFILES)
+@pytest.mark.parametrize("window", [None, 1, 3])
+def test_golden_cache_equals_prefill_to_the_bit(weights, config, cuts, profile, window):
+    config, ops = replace(config, sliding_window=window), Golden(profile)
     cache = KVCache(config)
-    parts = [forward(weights, config, part, cache) for part in np.split(np.array(TOKENS), cuts)]
+    parts = [
+        forward(weights, config, part, cache, ops=ops) for part in np.split(np.array(TOKENS), cuts)
+    ]
     assert cache.length == len(TOKENS)
-    whole = forward(weights, config, TOKENS)
+    whole = forward(weights, config, TOKENS, ops=ops)
+    np.testing.assert_array_equal(np.concatenate(parts).view("u4"), whole.view("u4"))
+
+
+def test_blas_cache_equals_prefill_nearly(weights, config):
+    cache = KVCache(config)
+    halves = np.split(np.array(TOKENS), [4])
+    parts = [forward(weights, config, part, cache, ops=BLAS) for part in halves]
+    whole = forward(weights, config, TOKENS, ops=BLAS)
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5)
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_golden_batch_equals_one_by_one_to_the_bit(weights, config, profile):
+    config, ops = replace(config, sliding_window=3), Golden(profile, threads=2)
+    batch = np.array([TOKENS, TOKENS[::-1], [9] * len(TOKENS)])
+    alone = [forward(weights, config, row, ops=ops) for row in batch]
+    together = forward(weights, config, batch, ops=ops)
+    np.testing.assert_array_equal(together.view("u4"), np.array(alone).view("u4"))
+    cache = KVCache(config, batch=3)
+    steps = [forward(weights, config, batch[:, [t]], cache, ops=ops) for t in range(len(TOKENS))]
+    np.testing.assert_array_equal(np.concatenate(steps, 1).view("u4"), together.view("u4"))
+
+
+def test_batch_taps_have_an_outer_axis(weights, config):
+    seen: dict[str, tuple[int, ...]] = {}
+    alone: dict[str, tuple[int, ...]] = {}
+    forward(weights, config, TOKENS, tap=lambda name, x: alone.update({name: x.shape}))
+    forward(weights, config, [TOKENS] * 2, tap=lambda name, x: seen.update({name: x.shape}))
+    assert seen == {name: (2, *shape) for name, shape in alone.items()}
+
+
+def test_cache_of_another_batch_is_refused(weights, config):
+    with pytest.raises(NmrefError, match=r"^T_ARGUMENT tokens: 2 sequences, want the cache's 1$"):
+        forward(weights, config, [TOKENS] * 2, KVCache(config))
+
+
+@pytest.mark.parametrize("ops", [GOLDEN, BLAS], ids=["golden", "blas"])
+def test_a_window_hides_what_is_older(weights, config, ops):
+    """With one layer, a token changes only the logits of the positions that see it."""
+    config = replace(config, num_hidden_layers=1, sliding_window=3)
+    changed = [TOKENS[0], 8, *TOKENS[2:]]
+    before, after = (forward(weights, config, ids, ops=ops) for ids in (TOKENS, changed))
+    differs = (before != after).any(axis=1)
+    assert differs.tolist() == [False, True, True, True, False, False, False]
+    wide = replace(config, sliding_window=len(TOKENS))
+    plain = replace(config, sliding_window=None)
+    np.testing.assert_array_equal(
+        forward(weights, wide, TOKENS, ops=ops), forward(weights, plain, TOKENS, ops=ops)
+    )
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_infinite_keys_out_of_sight_change_nothing(weights, config, profile):
+    """A position that is not allowed makes no term: not 0 * Inf, in no profile."""
+    config, ops = replace(config, num_hidden_layers=1, sliding_window=2), Golden(profile)
+    wild = dict(weights)
+    wild["model.embed_tokens.weight"] = embedding = weights["model.embed_tokens.weight"].copy()
+    embedding[30] = np.inf
+    with_inf, without = ([1, 30, 5, 9, 2], [1, 7, 5, 9, 2])
+    logits = [forward(wild, config, ids, ops=ops) for ids in (with_inf, without)]
+    np.testing.assert_array_equal(logits[0][3:], logits[1][3:])
+    np.testing.assert_array_equal(logits[0][:1], logits[1][:1])
+    assert np.isnan(logits[0][1]).all()
+
+
+def test_golden_and_blas_agree_nearly(weights, config):
+    golden, blas = (forward(weights, config, TOKENS, ops=ops) for ops in (GOLDEN, BLAS))
+    np.testing.assert_allclose(golden, blas, atol=1e-5)
+    assert (golden != blas).any()
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_twins_and_threads_give_the_same_logits(weights, config, profile):
+    want = forward(weights, config, TOKENS, ops=Golden(profile)).view("u4")
+    for ops in (Golden(profile, plain), Golden(profile, threads=2)):
+        np.testing.assert_array_equal(forward(weights, config, TOKENS, ops=ops).view("u4"), want)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("i32",), "^T_ARGUMENT profile: i32, want a profile of real numbers$"),
+        (("f32",), "^T_ARGUMENT profile: f32, want a name of SPEC 8.15"),
+        (("exact", plain, 0), "^T_ARGUMENT threads: 0, want 1 or more$"),
+    ],
+)
+def test_golden_refuses(arguments, message):
+    with pytest.raises(NmrefError, match=message):
+        Golden(*arguments)
 
 
 def test_forward_is_causal(weights, config):
@@ -192,7 +297,7 @@ def test_forward_silu_of_very_negative_numbers_is_zero(weights, config):
 
 BAD_TOKENS = [
     ([], r"^T_ARGUMENT tokens: shape \[0\] of float64, want a list of at least one token id$"),
-    ([[1]], r"^T_ARGUMENT tokens: shape \[1, 1\] of int64"),
+    ([[[1]]], r"^T_ARGUMENT tokens: shape \[1, 1, 1\] of int64"),
     ([1.5], r"^T_ARGUMENT tokens: shape \[1\] of float64"),
     ([1, 32], r"^T_ARGUMENT tokens position 1: id 32, want 0 to 31$"),
     ([-1], r"^T_ARGUMENT tokens position 0: id -1, want 0 to 31$"),
