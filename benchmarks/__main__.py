@@ -13,7 +13,7 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-NAMES = ("codec", "packing")
+NAMES = ("codec", "packing", "profiles")
 
 
 def machine() -> dict[str, object]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from nmref.cli.common import positive
+from nmref.cli.common import cpus, positive
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +18,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--max-new-tokens", type=positive, default=40, metavar="N")
     parser.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
     parser.add_argument("--seed", type=int, default=0, help="of the sampling (default 0)")
+    parser.add_argument(
+        "--profile",
+        metavar="NAME",
+        help="golden arithmetic with this dot profile (SPEC 8.15): the same text on every machine",
+    )
     parser.set_defaults(run=run)
 
 
@@ -26,7 +31,9 @@ def run(args: argparse.Namespace) -> int:
     from nmref.model.checkpoint import open_checkpoint
     from nmref.model.generate import generate
     from nmref.model.tokenizer import Tokenizer
+    from nmref.numerics import BLAS, Golden
 
+    ops = Golden(args.profile, threads=cpus()) if args.profile else BLAS
     checkpoint = open_checkpoint(args.model)
     tokenizer = Tokenizer.open(args.model)
     prompt = tokenizer.prompt(args.prompt, checkpoint.config.bos_token_id)
@@ -37,6 +44,7 @@ def run(args: argparse.Namespace) -> int:
         args.max_new_tokens,
         args.temperature,
         args.seed,
+        ops,
     )
     print(args.prompt, end="", flush=True)
     for piece in tokenizer.stream(tokens, prompt):
