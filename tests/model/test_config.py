@@ -29,6 +29,7 @@ LLAMA3 = {
 SCALED = Llama3Scaling(8.0, 1.0, 4.0, 20)
 LENGTH = "original_max_position_embeddings"
 ROPES = [
+    ({"rope_theta": 1}, Rope(1.0, 4)),
     ({"rope_theta": 5e5}, Rope(5e5, 4)),
     ({"rope_parameters": {"rope_theta": 5e5, "rope_type": "default"}}, Rope(5e5, 4)),
     ({"rope_parameters": {"rope_theta": 5e5}, "rope_theta": 7}, Rope(5e5, 4)),
