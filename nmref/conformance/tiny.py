@@ -48,7 +48,7 @@ CONFIG = {
     "rope_theta": 10000.0,
     "tie_word_embeddings": False,
 }
-_SCALING = Llama3Scaling(8.0, 1.0, 4.0, 16)
+_SCALING = Llama3Scaling(8.0, 1.0, 4.0, 64)
 _PACKED = re.compile(r"(i8:)?(\d+:\d+)(?:\+(\d+:\d+))?")
 
 
