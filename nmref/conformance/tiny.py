@@ -16,7 +16,7 @@ from nmref.numerics import SplitMix64
 from nmref.numerics.rope import Llama3Scaling
 from nmref.pattern import NMPattern, base_pattern, outlier_pattern
 from nmref.prune.mask import split
-from nmref.tensor import SparseWeight, encode
+from nmref.tensor import SparseWeight, encode, plain
 
 NAME = "nmref-tiny"
 PROMPT_LENGTH = 16
@@ -134,4 +134,5 @@ def _packed(
         outliers=None if salient is None else np.where(salient, weight, zero),
         outlier_pattern=str(outliers),
         outlier_mask=salient,
+        twin=plain,  # compiling the other one takes longer than this
     )

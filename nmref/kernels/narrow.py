@@ -55,7 +55,8 @@ def encode_rows(
         row_words(bits, r * columns, columns, present)
         if mask.size > 0:
             row_words(mask, r * columns, columns, used)
-        chosen[:] = used if mask.size > 0 else present
+        for i in range(chosen.size):  # copying an array by slices takes Numba 3 s to compile
+            chosen[i] = used[i] if mask.size > 0 else present[i]
         stream[:] = ZERO
         for first in range(0, blocks, unit):
             if table.size > 0 and first + unit <= blocks:

@@ -36,7 +36,8 @@ def encode_rows(
         if mask.size > 0:
             row_words(mask, r * columns, columns, used)
         else:
-            used[:] = present
+            for i in range(used.size):
+                used[i] = present[i]
         for b in range(blocks):
             slot, first = b * stored, b * BLOCK
             if not _complete(present, used, closed, b * WORDS, stored):
