@@ -1,6 +1,7 @@
-"""python -m benchmarks [NAME ...] [--json FILE]: run some or all measurements.
+"""python -m benchmarks [NAME ...] [--json FILE]: run measurements.
 
-Each prints a table and gives one JSON document: what, where, versions, figures.
+Each prints a table and gives one JSON document: what, where, versions, figures.  Without a name all
+measurements of speed run; `gates` takes minutes, needs yosys and iverilog, and writes a page.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from importlib import import_module
 from importlib.metadata import version
 from pathlib import Path
 
-NAMES = ("codec", "packing", "profiles")
+SPEED = ("codec", "packing", "profiles")
+NAMES = (*SPEED, "gates")
 
 
 def machine() -> dict[str, object]:
@@ -31,7 +33,7 @@ def main() -> int:
     parser.add_argument("--small", action="store_true", help="a quick run of small sizes")
     args = parser.parse_args()
     report = {"machine": machine(), "small": args.small, "results": {}}
-    for name in args.names or NAMES:
+    for name in args.names or SPEED:
         sys.stdout.write(f"== {name}\n")
         report["results"][name] = import_module(f"benchmarks.{name}").run(args.small)
     if args.json:
