@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test lint fmt vectors bench fuzz clean
+.PHONY: demo test lint fmt vectors bench fuzz determinism exhaustive clean
 
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -26,12 +26,19 @@ fmt: .venv/.ready
 
 vectors: .venv/.ready
 	$(BIN)/python -m nmref.conformance.generate
+	$(BIN)/python -m conformance.build
 
 bench: .venv/.ready
 	$(BIN)/python -m benchmarks
 
 fuzz: .venv/.ready
 	$(BIN)/python -m tests.fuzz --count 200000 --seed 1
+
+determinism: .venv/.ready
+	$(BIN)/python -m tests.determinism
+
+exhaustive: .venv/.ready
+	$(BIN)/python -m nmref.conformance.exhaustive
 
 clean:
 	rm -rf .venv

@@ -20,6 +20,11 @@ SHARDS = "tests/container/test_shards.py::"
 DAMAGE = "tests/container/test_damage.py::"
 FUZZ = "tests/test_fuzz.py::test_mutated_files_end_in_a_code_or_the_right_matrices"
 
+DOTS = "tests/numerics/test_dots.py::"
+SPECIAL = "tests/numerics/test_special.py::"
+FUNCTIONS = "tests/numerics/test_functions.py::"
+ROPE = "tests/numerics/test_rope.py::"
+
 CLAUSES: dict[str, list[str]] = {
     "1.9": [ORDER + "test_read_refuses_one_fault_with_its_code", FUZZ],
     "1.10": [ORDER + "test_read_names_the_earlier_of_two_faults"],
@@ -85,6 +90,34 @@ CLAUSES: dict[str, list[str]] = {
     "6.10": [HEADER + "test_read_refuses_a_bad_header", FUZZ],
     "6.11": [ROUNDTRIP + "test_encode_and_decode_agree_over_every_width"],
     "6.12": [READER + "test_getitem_compares_the_digest_when_the_last_tensor_has_been_read"],
+    "8.1": [
+        DOTS + "test_threads_do_not_change_results",
+        DOTS + "test_rows_and_tokens_together_are_rows_and_tokens_alone",
+        DOTS + "test_dots_of_random_numbers_are_those_of_the_model",
+        "tests/conformance/test_determinism.py::test_environments",
+        "tests/model/test_llama.py::test_golden_cache_equals_prefill_to_the_bit",
+        "tests/model/test_llama.py::test_golden_batch_equals_one_by_one_to_the_bit",
+    ],
+    "8.3": [
+        DOTS + "test_zero_weights_make_no_terms_whatever_x_is_there",
+        DOTS + "test_columns_outside_a_restriction_make_no_terms",
+        DOTS + "test_a_dot_without_terms_is_zero",
+        SPECIAL + "test_special_values_decide_a_dot_in_either_order",
+    ],
+    "8.4": [
+        DOTS + "test_matmul_gives_canonical_results",
+        SPECIAL + "test_dots_of_special_values_are_those_of_the_model",
+    ],
+    "8.17": [
+        "tests/numerics/test_exp_exhaustive.py::test_exp_is_correctly_rounded_for_all_inputs",
+        FUNCTIONS + "test_exp_is_correctly_rounded_at_its_boundaries",
+        FUNCTIONS + "test_exp_is_correctly_rounded_at_random",
+    ],
+    "8.23": [
+        ROPE + "test_tables_are_correctly_rounded",
+        ROPE + "test_tables_are_rounded_once",
+        ROPE + "test_digests_are_those_of_8_23",
+    ],
     "9.2": [METADATA + "test_read_accepts_extensions_and_minors_without_a_change_of_values"],
     "9.3": [WRITER + "test_write_gives_the_same_bytes_as_the_text_of_the_specification"],
     "10.1": [DAMAGE + "test_read_answers_alike_for_patched_parts_with_a_digest_that_fits", FUZZ],

@@ -157,6 +157,9 @@ def _check(x: Array, weight: SparseWeight | Array, profile: Profile | None) -> N
         got = f"x {list(x.shape)} and W {list(weight.shape)}"
         raise NmrefError(Code.X_SHAPE, "matmul", got, "[T, K] or [K], and [R, K]")
     sparse = isinstance(weight, SparseWeight)
+    if not sparse and weight.dtype not in OUTLIER_DTYPES.values():
+        want = " or ".join(str(dtype) for dtype in OUTLIER_DTYPES.values())
+        raise NmrefError(Code.X_DTYPE, "W", f"dtype {weight.dtype}", want)
     if integers and not (sparse and weight.base.scale is not None and weight.outliers is None):
         want = "a sparse weight with an I8 base and no outliers"
         raise NmrefError(Code.T_ARGUMENT, "profile i32", "another weight", want)

@@ -54,7 +54,7 @@ class Profile:
         allowed = ("split",) if found and found.slots else ("merged", "split")
         if found is None or (plus and (order not in allowed or found.kind == "i32")):
             want = "a name of SPEC 8.15 such as f64.seq, f32.lanes8.fma+split or i32"
-            raise NmrefError(Code.T_ARGUMENT, "profile", text, want)
+            raise NmrefError(Code.T_ARGUMENT, "profile", _shown(text), want)
         return found if not plus else found.with_order(order == "split")
 
     def with_order(self, split: bool) -> Profile:
@@ -65,6 +65,11 @@ class Profile:
         if self.kind == "i32":
             return self.name
         return f"{self.name}+{'split' if self.split else 'merged'}"
+
+
+def _shown(text: str) -> str:
+    """The text on one line, and visible."""
+    return text if text and text.isprintable() else repr(text)
 
 
 def _named(name: str) -> Profile | None:

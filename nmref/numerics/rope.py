@@ -124,7 +124,9 @@ def turn(x: F32, cos: F32, sin: F32) -> F32:
     """
     low, high = np.split(x.astype(np.float64), 2, axis=-1)  # [n, T, d/2]
     c, s = cos.astype(np.float64), sin.astype(np.float64)
-    return np.concatenate([low * c - high * s, high * c + low * s], axis=-1).astype(np.float32)
+    with np.errstate(all="ignore"):  # infinities and NaN are results like others
+        turned = np.concatenate([low * c - high * s, high * c + low * s], axis=-1)
+        return turned.astype(np.float32)
 
 
 def digest(rope: Rope, positions: int) -> str:
