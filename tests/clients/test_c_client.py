@@ -20,7 +20,8 @@ import pytest
 import nmref
 
 ROOT = Path(__file__).parents[2]
-SOURCE = ROOT / "conformance" / "clients" / "c" / "nmref_decode.c"
+FOLDER = ROOT / "conformance" / "clients" / "c"
+SOURCES = [FOLDER / "nmref_decode.c", FOLDER / "nmref_core.c"]
 SPEC = (ROOT / "SPEC.md").read_text()
 FLAGS = [
     *("-std=c11", "-O1", "-g", "-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion"),
@@ -47,7 +48,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Client:
             pytest.fail("no C compiler `cc`, which CI must have")
         pytest.skip("no C compiler `cc`")
     program = tmp_path_factory.mktemp("client") / "nmref_decode"
-    subprocess.run(["cc", *FLAGS, "-o", program, SOURCE], check=True, timeout=120)
+    subprocess.run(["cc", *FLAGS, "-o", program, *SOURCES], check=True, timeout=120)
 
     def run(*operands: object, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         done = subprocess.run(
