@@ -24,6 +24,10 @@ COMMANDS = {
     "verify": "check files to the last byte",
     "generate": "continue a text",
     "eval": "measure perplexity",
+    "trace": "write the intermediate results of a forward, or compare two such traces",
+    "conform": "run a program against the conformance suite",
+    "vectors": "list or make conformance vectors, or check dots as text",
+    "corpus": "make unusual valid files to test readers with",
     "demo": "the whole path on a real model",
 }
 

@@ -10,16 +10,26 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from nmref.conformance import traces
 from nmref.conformance.pages import pages
 from nmref.conformance.readme import readme
-from nmref.conformance.schema import format_schema, table_schema
+from nmref.conformance.schema import (
+    format_schema,
+    golden_traces_schema,
+    table_schema,
+    trace_schema,
+)
 from nmref.conformance.tables import tables
 from nmref.conformance.text import json_bytes
 from nmref.container.atomic import new_file
 from nmref.errors import Code, NmrefError
 
-OWNED = ("formats",)
+OWNED = ("formats", "conformance/traces")
 """Folders in which every file is generated; any other file in them is an error."""
+
+KEPT = ("conformance/traces/smollm2.json",)
+"""Files in these folders that are not made here: they need a model that is not in the repository.
+"""
 
 
 def build() -> dict[str, bytes]:
@@ -33,6 +43,9 @@ def build() -> dict[str, bytes]:
         files[f"formats/tables/{table.name}.json"] = table.sidecar()
     files["formats/schema/format.schema.json"] = json_bytes(format_schema())
     files["formats/schema/table.schema.json"] = json_bytes(table_schema())
+    files["formats/schema/trace.schema.json"] = json_bytes(trace_schema())
+    files["formats/schema/golden-traces.schema.json"] = json_bytes(golden_traces_schema())
+    files[traces.PATH] = json_bytes(traces.golden_traces())
     return files
 
 
@@ -44,7 +57,7 @@ def differences(root: Path, files: Mapping[str, bytes]) -> dict[str, str]:
         for path in (root / folder).rglob("*")
         if not path.is_dir()
     }
-    found = dict.fromkeys(on_disk - files.keys(), "extra")
+    found = dict.fromkeys(on_disk - files.keys() - set(KEPT), "extra")
     for name, content in files.items():
         if name not in on_disk:
             found[name] = "missing"

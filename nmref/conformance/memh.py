@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from nmref.conformance.text import json_bytes
@@ -17,6 +18,8 @@ from nmref.errors import Code, NmrefError
 
 SCHEMA = "urn:nmref:schema:table:1"
 """The `schema` member of a side-car, and the `$id` of formats/schema/table.schema.json."""
+
+_CHUNK = 1 << 16  # words that are text or Python integers at once: a tap may have millions
 
 
 @dataclass(frozen=True)
@@ -42,14 +45,14 @@ class Memory:
     Attributes
     ----------
     name : the file name without extension.
-    format : id of the page in formats/ that it belongs to, such as base-8-16.
+    format : id of the page in formats/ that it belongs to, such as base-8-16, or "trace".
     title : one line: what the words are.
     clause : the clause of SPEC.md that defines them.
     order : one line: what stands at which address.
     fields : the parts of a word, from the highest bit down.
     invalid : one line: what an address that is no valid code gives; None if there is none.
     width : bits of a word.
-    words : the content.
+    words : the content; an array.array of a trace stays one.
     """
 
     name: str
@@ -60,7 +63,7 @@ class Memory:
     fields: tuple[Field, ...]
     invalid: str | None
     width: int
-    words: tuple[int, ...]
+    words: Sequence[int]
 
     def __post_init__(self) -> None:
         for address, word in enumerate(self.words):
@@ -89,13 +92,19 @@ class Memory:
             f"// order: {self.order}",
             *([f"// invalid codes: {self.invalid}"] if self.invalid else []),
             f"// declare: reg [{self.width - 1}:0] memory [0:{self.depth - 1}];",
-            *(f"{word:0{digits}x}" for word in self.words),
         ]
-        return ("\n".join(lines) + "\n").encode("ascii")
+        words = ("".join(f"{word:0{digits}x}\n" for word in chunk) for chunk in self._chunks())
+        return b"".join(part.encode("ascii") for part in ("\n".join(lines) + "\n", *words))
 
     def raw(self) -> bytes:
         """The words in order, each little-endian in `word_bytes` bytes, the bits above it 0."""
-        return b"".join(word.to_bytes(self.word_bytes, "little") for word in self.words)
+        size = self.word_bytes
+        return b"".join(
+            b"".join(word.to_bytes(size, "little") for word in chunk) for chunk in self._chunks()
+        )
+
+    def _chunks(self) -> Iterator[Sequence[int]]:
+        return (self.words[i : i + _CHUNK] for i in range(0, self.depth, _CHUNK))
 
     def sidecar(self) -> bytes:
         """The JSON beside the file: see formats/schema/table.schema.json."""

@@ -1,10 +1,10 @@
-"""JSON Schemas (draft 2020-12) of the generated JSON: pages of formats and side-cars of tables."""
+"""JSON Schemas (draft 2020-12) of the JSON here: formats, side-cars of tables, traces."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from nmref.conformance import memh, pages
+from nmref.conformance import memh, pages, taps, trace, traces
 from nmref.conformance.text import EXACT
 
 Schema = dict[str, Any]
@@ -14,6 +14,7 @@ _HEX = "^0x[0-9a-f]+$"
 _BYTES = "^[0-9a-f]{2}( [0-9a-f]{2})*$"
 _SHA256 = "^[0-9a-f]{64}$"
 _CLAUSE = r"^([1-9][0-9]*|[A-Z])\.[1-9][0-9]*$"
+_TAP = f"^({taps.NAME.pattern})$"
 _FORMAT = "^(base|outliers)-[1-9][0-9]*-[1-9][0-9]*$"
 
 
@@ -60,6 +61,17 @@ def _big(description: str) -> Schema:
             {"type": "integer", "minimum": 0, "maximum": EXACT},
             {"type": "string", "pattern": "^[1-9][0-9]{15,}$"},
         ],
+    }
+
+
+def _map(description: str, names: str, values: Schema) -> Schema:
+    """Any members whose names match."""
+    return {
+        "type": "object",
+        "description": description,
+        "propertyNames": {"pattern": names},
+        "additionalProperties": values,
+        "minProperties": 1,
     }
 
 
@@ -177,8 +189,11 @@ def table_schema() -> Schema:
     body = _object(
         "What a $readmemh file cannot say of itself",
         schema={"const": memh.SCHEMA, "description": "Names this schema and its version"},
-        file=_text("The $readmemh file, beside this one", "^[0-9a-z-]+[.]memh$"),
-        format=_text("Id of the format that the table belongs to", _FORMAT),
+        file=_text("The $readmemh file, beside this one", "^[0-9a-z._-]+[.]memh$"),
+        format=_text(
+            "Id of the format that the table belongs to; trace for a tap, dot for vectors of dots",
+            f"{_FORMAT}|^(trace|dot)$",
+        ),
         title=_text("What the words are"),
         spec=_object(
             "Where SPEC.md defines the table",
@@ -201,3 +216,83 @@ def table_schema() -> Schema:
         ),
     )
     return _document(memh.SCHEMA, "Side-car of an nmref hardware table", body)
+
+
+def _version() -> Schema:
+    return _text("Version of SPEC.md", r"^[0-9]+\.[0-9]+$")
+
+
+def trace_schema() -> Schema:
+    """The schema of index.json of a trace folder."""
+    memory = _object(
+        "The same tap for $readmemh, one 32-bit word an element",
+        file=_text("The $readmemh file, beside this one", "[.]memh$"),
+        sidecar=_text("Its side-car, which keeps to table.schema.json", "[.]json$"),
+        sha256=_text("SHA-256 of the $readmemh file", _SHA256),
+    )
+    tap = _object(
+        "One tap (SPEC 8.36)",
+        name=_text("Its name", _TAP),
+        file=_text("Its elements, beside this file: little-endian, row after row", "[.]f32$"),
+        dtype={"const": "F32", "description": "The element type, by its container name"},
+        shape=_array("Sizes of the axes, in elements", _integer("A size", 1), 2),
+        sha256=_text("SHA-256 of the file", _SHA256),
+        crc32=_text("CRC-32 of the file (IEEE 802.3, as in zlib), 8 digits", "^[0-9a-f]{8}$"),
+        memh=_or_null(memory),
+    )
+    model = _object(
+        "Whose forward it is",
+        kind=_one_of("What the weights are", "golden", "packed", "dense"),
+        name=_or_null(_text("Name of a golden model (SPEC 8.38); null for the others")),
+        sha256=_or_null(
+            _text(
+                "Model digest of a packed model (SPEC 5.23); of a dense one the SHA-256 of the "
+                "lines of its tensors (SPEC 5.20) alone; null for a golden one",
+                _SHA256,
+            )
+        ),
+    )
+    body = _object(
+        "The canonical results (SPEC 8.4) of taps of one forward from position 0",
+        schema={"const": trace.SCHEMA, "description": "Names this schema and its version"},
+        spec=_object(
+            "Where SPEC.md defines a trace",
+            version=_version(),
+            clause=_text("The clause", _CLAUSE),
+        ),
+        profile=_text("Full name of the dot profile (SPEC 8.15)"),
+        model=model,
+        tokens=_array("The tokens of positions 0, 1, ...", _integer("A token")),
+        taps=_array("The taps that are here, in the order in which they are computed", tap),
+        digest=_text("The trace digest over these taps (SPEC 8.37)", _SHA256),
+    )
+    return _document(trace.SCHEMA, "Index of an nmref trace", body)
+
+
+def golden_traces_schema() -> Schema:
+    """The schema of the digests in conformance/traces/."""
+    variant = _object(
+        "One golden model",
+        profiles=_map(
+            "Full name of a profile (SPEC 8.15) -> the trace digest over all taps (SPEC 8.37)",
+            "^[!-~]+[+](merged|split)$",
+            _text("The trace digest", _SHA256),
+        ),
+        taps=_map(
+            f"Tap -> SHA-256 of its elements as F32 little-endian, by {traces.DEFAULT}",
+            _TAP,
+            _text("SHA-256", _SHA256),
+        ),
+    )
+    body = _object(
+        "What every implementation has to find: digests of canonical results (SPEC 8.4)",
+        schema={"const": traces.SCHEMA, "description": "Names this schema and its version"},
+        spec=_object(
+            "Where SPEC.md defines the models",
+            version=_version(),
+            clause=_text("The clause", _CLAUSE),
+        ),
+        tokens=_array("The tokens of positions 0, 1, ...", _integer("A token")),
+        variants=_map("Name of a golden model (SPEC 8.38) -> its digests", "^[!-~]+$", variant),
+    )
+    return _document(traces.SCHEMA, "Digests of the nmref golden models", body)

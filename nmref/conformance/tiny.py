@@ -113,7 +113,8 @@ def _bfloat16(values: Array) -> Array:
     """
     _, exponent = np.frexp(values)
     rounder = np.ldexp(1.5, exponent + (52 - 8))
-    return ((values + rounder) - rounder).astype(np.float32).astype(ml_dtypes.bfloat16)
+    rounded: Array = (values + rounder) - rounder
+    return rounded.astype(np.float32).astype(ml_dtypes.bfloat16)
 
 
 def _packed(

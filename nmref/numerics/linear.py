@@ -156,10 +156,10 @@ def _check(x: Array, weight: SparseWeight | Array, profile: Profile | None) -> N
     if x.ndim not in (1, 2) or len(weight.shape) != 2 or x.shape[-1] != weight.shape[1]:
         got = f"x {list(x.shape)} and W {list(weight.shape)}"
         raise NmrefError(Code.X_SHAPE, "matmul", got, "[T, K] or [K], and [R, K]")
-    sparse = isinstance(weight, SparseWeight)
-    if not sparse and weight.dtype not in OUTLIER_DTYPES.values():
+    sparse = weight if isinstance(weight, SparseWeight) else None
+    if not isinstance(weight, SparseWeight) and weight.dtype not in OUTLIER_DTYPES.values():
         want = " or ".join(str(dtype) for dtype in OUTLIER_DTYPES.values())
         raise NmrefError(Code.X_DTYPE, "W", f"dtype {weight.dtype}", want)
-    if integers and not (sparse and weight.base.scale is not None and weight.outliers is None):
+    if integers and (sparse is None or sparse.base.scale is None or sparse.outliers is not None):
         want = "a sparse weight with an I8 base and no outliers"
         raise NmrefError(Code.T_ARGUMENT, "profile i32", "another weight", want)

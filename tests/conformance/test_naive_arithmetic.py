@@ -903,7 +903,8 @@ def test_window_and_scaling_change_what_they_should(plain_taps):
     assert scaled["layers.0.q"] == plain_taps["layers.0.q"]
     changed = array(scaled, "layers.0.q_rope") != array(plain_taps, "layers.0.q_rope")
     # Turns over 64 positions: 10.2, 1.6, 0.25, ... Only the first pair stays as it is.
-    assert changed[1:].reshape(-1, 6, 10).any((0, 1)).tolist() == 2 * [False, True, True, True, True]
+    half = [False, True, True, True, True]
+    assert changed[1:].reshape(-1, 6, 10).any((0, 1)).tolist() == 2 * half
     assert not changed[0].any()
 
 
