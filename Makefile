@@ -35,7 +35,7 @@ fuzz: .venv/.ready
 	$(BIN)/python -m tests.fuzz --count 200000 --seed 1
 
 determinism: .venv/.ready
-	$(BIN)/python -m tests.determinism
+	$(BIN)/python -m tests.determinism --venvs .venv/determinism
 
 exhaustive: .venv/.ready
 	$(BIN)/python -m nmref.conformance.exhaustive

@@ -96,7 +96,7 @@ def dispatched() -> str:
     ).stdout.strip()
 
 
-def virtual(folder: Path) -> Iterator[Environment]:
+def virtual(folder: Path, cases: str) -> Iterator[Environment]:
     """Oldest and newest supported libraries, each installed into a folder here once."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     oldest = [line.replace(">=", "==") for line in project["dependencies"]]
@@ -108,7 +108,7 @@ def virtual(folder: Path) -> Iterator[Environment]:
             venv.create(home, with_pip=True, clear=True)
             subprocess.run([python, "-m", "pip", "install", "--quiet", *wanted], check=True)
             (home / "ready").touch()
-        yield Environment(f"{name} libraries", command=(str(python),))
+        yield Environment(f"{name} libraries", {}, cases, command=(str(python),))
 
 
 # --- a child -------------------------------------------------------------------------------------
@@ -347,7 +347,7 @@ def main() -> int:
     cases = "default" if args.tiny else "all"
     chosen = environments(cases)
     if args.venvs:
-        chosen += virtual(args.venvs)
+        chosen += virtual(args.venvs, cases)
     for text in args.interpreter:
         name, _, command = text.partition("=")
         chosen.append(Environment(name, {}, cases, command=tuple(shlex.split(command))))

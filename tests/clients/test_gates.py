@@ -33,7 +33,7 @@ def _tools() -> None:
 @pytest.fixture
 def copy(tmp_path) -> Path:
     """What the tools read, to be changed: designs, benches and tables."""
-    for folder in (*netlist.FOLDERS, "formats/tables"):
+    for folder in (netlist.CLIENT_FOLDER, netlist.GATES_FOLDER, "formats/tables"):
         shutil.copytree(netlist.ROOT / folder, tmp_path / "root" / folder)
     return tmp_path / "root"
 

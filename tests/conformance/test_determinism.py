@@ -1,14 +1,17 @@
-"""The golden digests: current, and the same in a few environments.
+"""The golden digests: current, those of the naive witness, the same in a few environments.
 
 All environments are a command: see tests.determinism.
 """
 
 import copy
+import hashlib
 import json
+import struct
 
 import pytest
 from jsonschema import Draft202012Validator, ValidationError
 
+from conformance import naive
 from nmref.conformance import tiny
 from nmref.conformance.schema import golden_traces_schema
 from nmref.conformance.traces import DEFAULT, EVERY_PROFILE, PROFILES, cases, measure
@@ -85,6 +88,25 @@ def test_digests_of_every_variant(variant):
         assert digest == FILE["variants"][variant]["profiles"][profile], profile
         if profile == DEFAULT:
             assert taps == FILE["variants"][variant]["taps"]
+
+
+@pytest.mark.parametrize(
+    ("variant", "profile"),
+    [
+        *((variant, DEFAULT) for variant in tiny.VARIANTS),
+        (EVERY_PROFILE[0], "tc.L8.F24.rz.rz.slot+split"),
+        (EVERY_PROFILE[1], "f32.lanes4.mul+merged"),
+    ],
+)
+def test_the_naive_witness_finds_the_same(variant, profile):
+    """The digests are made by compiled loops; this is the other program, and tap by tap."""
+    found = naive.forward(*naive.tiny(variant), profile)
+    want = FILE["variants"][variant]
+    if profile == DEFAULT:
+        for name, (_, bits) in found.items():
+            data = struct.pack(f"<{len(bits)}I", *bits)
+            assert hashlib.sha256(data).hexdigest() == want["taps"][name], name
+    assert naive.trace_digest(found) == want["profiles"][profile]
 
 
 def test_environments():
