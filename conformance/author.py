@@ -7,6 +7,7 @@ why.
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 from functools import cache
 from math import prod
@@ -15,6 +16,9 @@ from typing import Any
 from conformance import naive
 
 Json = dict[str, Any]
+
+INDEX = "model.nmref.safetensors.index.json"
+"""The index of a sharded model (SPEC 5.22)."""
 
 
 def bits_of(value: Json) -> list[int]:
@@ -69,6 +73,19 @@ def check_arrays(given: Json) -> None:
         raise naive.Fault("X_DTYPE", "mask")
     if scale is not None and scale["dtype"] != "F32":
         raise naive.Fault("X_DTYPE", "scale")
+
+
+def weight_map(text: bytes) -> dict[str, str]:
+    """The map of an index of shards; T_FILE for another form or a name that is a path."""
+    try:
+        homes = json.loads(text)["weight_map"]
+        files = list(homes.values())
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise naive.Fault("T_FILE", INDEX) from None
+    for file in files:
+        if not isinstance(file, str) or file in ("", ".", "..") or set(file) & set("/\\\0"):
+            raise naive.Fault("T_FILE", INDEX)
+    return dict(homes)
 
 
 def optional(value: Json | None) -> list[list[int]] | None:
@@ -146,6 +163,21 @@ class Naive:
         file = naive.write(weights, parts_in(given["others"]))
         naive.read(file)
         return {"file": file.hex()}
+
+    def read_model(self, given: Json) -> Json:
+        """SPEC 5.21 and 5.22."""
+        files = {name: bytes.fromhex(data) for name, data in given["files"].items()}
+        homes = weight_map(files[INDEX])
+        tensors: Json = {}
+        found = {}
+        for file in sorted(set(homes.values())):
+            if file not in files:
+                raise naive.Fault("T_FILE", file)
+            tensors |= self.read({"file": files[file].hex()})["tensors"]
+            found |= dict.fromkeys(naive.names(files[file]), file)
+        if found != homes:
+            raise naive.Fault("T_FILE", INDEX)
+        return {"tensors": tensors}
 
     def dot(self, given: Json) -> Json:
         """SPEC 8.3 to 8.15."""

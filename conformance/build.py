@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
-from conformance import faults
+from conformance import faults, order
 from conformance.author import Naive
 from nmref.conformance.suite import Part, every_case
 from nmref.conformance.suite.build import assemble, check, part_bytes
@@ -27,7 +27,9 @@ OWNED = ("vectors",)
 
 def every_part() -> list[Part]:
     """The parts of the repository, in the order of their names."""
-    found = sorted([*every_case(), *faults.parts()], key=lambda part: part.name)
+    found = sorted(
+        [*every_case(), *faults.parts(), order.files_order()], key=lambda part: part.name
+    )
     check(found)
     return found
 

@@ -6,7 +6,7 @@ Only the standard library, and nothing of nmref. Matrices are lists of rows of b
 
 from .angles import rope, rope_digest, rope_tables
 from .codes import Fault, pack, parse_pattern, positions, rank, unpack, unrank, width
-from .container import File, Weights, assemble, frame, read, write
+from .container import File, Weights, assemble, frame, names, read, write
 from .decoder import Slots, Spec, canonical, decode, dense, slots, warnings
 from .dots import Weight, linear
 from .encoder import Block, Part, Parts, Rows, encode
@@ -48,6 +48,7 @@ __all__ = [
     "forward",
     "frame",
     "linear",
+    "names",
     "pack",
     "parse_pattern",
     "parse_profile",

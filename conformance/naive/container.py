@@ -68,6 +68,11 @@ def read(data: bytes) -> File:
     return File(weights, others, metadata)
 
 
+def names(data: bytes) -> list[str]:
+    """All tensors of a file, parts included."""
+    return list(read_safetensors(data)[0])
+
+
 def read_safetensors(data: bytes) -> tuple[Parts, dict[str, str] | None]:
     """Tensors by name, and the pairs of __metadata__: E_HEADER, E_LIMIT, E_HEADER, E_DTYPE."""
     require(len(data) >= 8, "length")

@@ -39,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("core", "strict", "numeric"),
         help="repeatable, default all; strict is core with the codes of rejections checked",
     )
+    parser.add_argument(
+        "--ordered",
+        action="store_true",
+        help="a rejection has to name the code of the first failing check (SPEC part 6)",
+    )
     parser.add_argument("--part", action="append", metavar="P", help="only this part; repeatable")
     parser.add_argument("--case", metavar="GLOB", help="only cases whose id matches")
     parser.add_argument("--known", type=Path, metavar="FILE", help="known failures, with reasons")
@@ -62,7 +67,7 @@ def run(args: argparse.Namespace) -> int:
     cases = vectors.select(suite, levels, args.part or (), args.case)
     failures = known.read(args.known) if args.known else {}
     known.check(failures, suite.cases, str(args.known))
-    options = runner.Options(strict="strict" in levels, timeout=args.timeout)
+    options = runner.Options("strict" in levels, args.ordered, args.timeout)
     with tqdm(total=len(cases), desc="conform", unit="case", leave=False, delay=1) as bar:
         found = runner.run(command, cases, options, failures, lambda result: bar.update() and None)
     for line in report.text(found, suite.flags):

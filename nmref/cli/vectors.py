@@ -19,6 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "hexadecimal. check reads the same comment line and lines NUMBER RESULT.\n\n"
         "examples:\n"
         "  nmref vectors list --flag lex-order\n"
+        "  nmref vectors list --clause 4.3\n"
         "  nmref vectors build OUT --seed 1 --count 1000\n"
         "  nmref vectors dot --profile f32.fma --seed 7 -n 10000 | ./simulator | "
         "nmref vectors check"
@@ -27,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     listing = actions.add_parser("list", help="show the cases of a folder of vectors")
     listing.add_argument("--vectors", type=Path, default=_VECTORS, help=f"default {_VECTORS}")
     listing.add_argument("--part", help="only this part, such as codes")
+    listing.add_argument("--clause", help="only cases that test this clause, such as 4.3")
     listing.add_argument("--flag", help="only cases that hunt this bug")
     add_json(listing)
     listing.set_defaults(run=_list)
@@ -56,11 +58,14 @@ def _list(args: argparse.Namespace) -> int:
         raise NmrefError(Code.T_ARGUMENT, "part", args.part, want)
     if args.flag is not None and args.flag not in suite.flags:
         raise NmrefError(Code.T_ARGUMENT, "flag", args.flag, "a flag of flags.json")
+    if args.clause is not None and args.clause not in suite.clauses:
+        raise NmrefError(Code.T_ARGUMENT, "clause", args.clause, "a clause that a case tests")
     found = [
         case
         for case in suite.cases
         if (args.part is None or case.part == args.part)
         and (args.flag is None or args.flag in case.flags)
+        and (args.clause is None or args.clause in case.clauses)
     ]
     if args.json:
         members = ("id", "part", "op", "level", "clauses", "flags", "rejected")

@@ -105,6 +105,19 @@ class Operations:
             container.save(path, tensors)
             return {"file": path.read_bytes().hex()}
 
+    def read_model(self, files: dict[str, str]) -> Json:
+        """SPEC 5.21 and 5.22; names of files count from the folder of the index."""
+        tensors = {}
+        with tempfile.TemporaryDirectory() as outside:
+            folder = Path(outside, "model")
+            folder.mkdir()
+            for name, data in files.items():
+                _put(folder, name, bytes.fromhex(data))
+            for name, item in container.load(folder).items():
+                dense = item.to_dense(self.codec) if isinstance(item, SparseWeight) else item
+                tensors[name] = write_array(dense)
+        return {"tensors": tensors}
+
     def dot(self, profile: str, weight: Json, x: Json) -> Json:
         """SPEC 8.3 to 8.15."""
         if "dense" in weight:
@@ -195,6 +208,15 @@ def _twins(name: str) -> tuple[ModuleType, ModuleType]:
     from nmref.tensor import fast as fast_codec
 
     return fast_codec, fast_numerics
+
+
+def _put(folder: Path, name: str, data: bytes) -> None:
+    """Write a file in the folder, below it, or beside it and no farther away."""
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve().parent):
+        raise NmrefError(Code.T_ARGUMENT, "files", name, "a name near the index")
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(data)
 
 
 def _optional(array: Json | None, where: str) -> Array | None:

@@ -17,8 +17,8 @@ from nmref.numerics.profile import Profile
 PROTOCOL = 1
 
 OPS = (
-    *("unrank", "rank", "decode", "warnings", "encode", "read", "write", "dot", "exp", "silu"),
-    *("softmax", "rms_norm", "rope_tables", "rope", "argmax", "splitmix64", "trace"),
+    *("unrank", "rank", "decode", "warnings", "encode", "read", "write", "read_model", "dot"),
+    *("exp", "silu", "softmax", "rms_norm", "rope_tables", "rope", "argmax", "splitmix64", "trace"),
 )
 """Every operation that a client can claim."""
 

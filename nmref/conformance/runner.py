@@ -36,12 +36,14 @@ class Options:
     Attributes
     ----------
     strict : a rejection has to name a code that the case lists (SPEC 1.10).
+    ordered : it has to name the first of them, as an ordered reader does.
     timeout, start_timeout, stop_timeout : seconds for an answer, a start and an end.
     starts : so many failed starts in a row end the run.
     line_limit : bytes of the longest line of a client.
     """
 
     strict: bool = True
+    ordered: bool = False
     timeout: float = 60.0
     start_timeout: float = 60.0
     stop_timeout: float = 10.0
@@ -116,12 +118,12 @@ def run(
     return found
 
 
-def judge(case: Case, answer: Answer, strict: bool = True) -> Result:
+def judge(case: Case, answer: Answer, strict: bool = True, ordered: bool = False) -> Result:
     """The verdict on an answer."""
     if answer.outcome in ("skipped", "errored"):
         return Result(case, answer.outcome, answer.message)
     if case.output is None:
-        return _judge_refusal(case, answer, strict)
+        return _judge_refusal(case, answer, strict, ordered)
     if answer.outcome == "rejected":
         return Result(case, "fail", f"rejected with {_said(answer)}, want an output")
     try:
@@ -132,11 +134,12 @@ def judge(case: Case, answer: Answer, strict: bool = True) -> Result:
     return Result(case, "fail" if found else "pass", str(found or ""), found)
 
 
-def _judge_refusal(case: Case, answer: Answer, strict: bool) -> Result:
-    want = " or ".join(case.rejected)
+def _judge_refusal(case: Case, answer: Answer, strict: bool, ordered: bool) -> Result:
+    codes = case.rejected[:1] if ordered else case.rejected
+    want = " or ".join(codes) or "any code"
     if answer.outcome == "output":
         return Result(case, "fail", f"accepted, want a rejection with {want}")
-    if strict and answer.code not in case.rejected:
+    if (strict or ordered) and codes and answer.code not in codes:
         return Result(case, "fail", f"rejected with {_said(answer)}, want {want}")
     return Result(case, "pass")
 
@@ -164,7 +167,8 @@ def _one(session: _Session, case: Case) -> Result:
         if skip is not None:
             return Result(case, "skipped", skip)
         begun = time.monotonic()
-        judged = judge(case, session.ask(case), session.options.strict)
+        options = session.options
+        judged = judge(case, session.ask(case), options.strict, options.ordered)
     except ClientFault as fault:
         stderr = session.end()
         judged = Result(case, "errored", with_last_line(str(fault), stderr), stderr=stderr)

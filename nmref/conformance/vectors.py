@@ -32,7 +32,8 @@ class Case:
     level : core, strict or numeric.
     input : what a client gets.
     output : what it has to answer; None where it has to refuse.
-    rejected : the codes with which it may refuse; empty where it has to answer.
+    rejected : the codes with which it may refuse, that of an ordered reader first; empty where it
+        has to answer or may refuse with any code.
     """
 
     id: str
@@ -62,6 +63,11 @@ class Suite:
     def parts(self) -> list[str]:
         """Names of the parts, in order."""
         return list(dict.fromkeys(case.part for case in self.cases))
+
+    @property
+    def clauses(self) -> set[str]:
+        """Every clause of SPEC that a case tests."""
+        return {clause for case in self.cases for clause in case.clauses}
 
 
 def load(folder: Path) -> Suite:
@@ -188,8 +194,10 @@ def _case(part: str, members: Any) -> Case:
     expect, level = members["expect"], members["level"]
     if level not in LEVELS or members["op"] not in OPS:
         raise ValueError("level or op")
-    if sorted(expect) not in (["output"], ["rejected"]) or not expect[next(iter(expect))]:
+    if sorted(expect) not in (["output"], ["rejected"]) or expect.get("output") == {}:
         raise ValueError("expect")
+    if not isinstance(expect.get("rejected", []), list):
+        raise ValueError("rejected")
     if not isinstance(members["id"], str) or not isinstance(members["input"], dict):
         raise ValueError("id or input")
     return Case(

@@ -39,11 +39,24 @@ def test_list_shows_cases_by_part_and_flag(capsys):
     assert all(case["part"] == "files-valid" for case in found)
 
 
+def test_list_shows_cases_of_a_clause(capsys):
+    assert run("vectors", "list", "--vectors", VECTORS, "--clause", "4.3") == 0
+    assert "read/reject/meta/outlier-dtype-i8" in capsys.readouterr().out
+    assert run("vectors", "list", "--vectors", VECTORS, "--json", "--clause", "5.21") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found
+    assert all("5.21" in case["clauses"] for case in found)
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("list", "--vectors", VECTORS, "--part", "x"), "T_ARGUMENT part: x, want one of codes,"),
         (("list", "--vectors", VECTORS, "--flag", "x"), "T_ARGUMENT flag: x, want a flag of"),
+        (
+            ("list", "--vectors", VECTORS, "--clause", "1.1"),
+            "T_ARGUMENT clause: 1.1, want a clause",
+        ),
         (("list", "--vectors", "nowhere"), "T_FILE nowhere: no such folder"),
         (("dot", "--profile", "f16"), "T_ARGUMENT profile: f16, want"),
         (("dot", "--profile", "i32", "--dtype", "F32"), "T_ARGUMENT dtype: F32, want I8 for i32"),

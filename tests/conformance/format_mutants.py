@@ -242,7 +242,5 @@ FORMAT = {
 
 NOT_BROKEN = {
     "nonfinite-x": "no bug: it marks cases that a client may exclude",
-    "order-of-checks": "a case accepts every code whose condition holds (1.10)",
-    "empty-file-refused": "no mutant; one case",
 }
 """Flags without a mutant, and why."""

@@ -487,6 +487,27 @@ def test_rejections(answer, core, strict, message):
     assert found.message.startswith(message)
 
 
+def test_an_ordered_run_wants_the_first_code():
+    case = rejection_case()
+    later = judge(case, Answer("rejected", code="E_TAIL"), ordered=True)
+    assert later.message == "rejected with E_TAIL, want E_PAD"
+    assert judge(case, Answer("rejected", code="E_PAD"), ordered=True).verdict == "pass"
+    assert judge(case, Answer("rejected", code="E_TAIL"), False, ordered=True).verdict == "fail"
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_an_empty_list_of_codes_means_any(ordered):
+    case = Case("r", "p", "read_model", "core", ("5.22",), (), {}, None, ())
+    assert judge(case, Answer("rejected", code="T_FILE"), True, ordered).verdict == "pass"
+    found = judge(case, Answer("output", output={}), True, ordered)
+    assert found.message == "accepted, want a rejection with any code"
+
+
+def test_files_of_a_model_stay_near_its_index():
+    refused = client.answer(Operations("plain"), "read_model", {"files": {"../../x": "00"}})
+    assert refused["rejected"]["code"] == "T_ARGUMENT"
+
+
 def y(op, level, got, want):
     return difference(op, level, {"y": got}, {"y": want})
 
@@ -896,7 +917,7 @@ def test_nmref_has_every_operation():
         "argmax": {"x": f32([[1, 3, 3]])},
         "splitmix64": {"seed": "0", "count": 1},
         "read": {},
-        **dict.fromkeys(("unrank", "decode", "dot", "trace")),  # elsewhere
+        **dict.fromkeys(("unrank", "decode", "dot", "trace", "read_model")),  # elsewhere
     }
     assert set(given) == set(protocol.OPS)
     found = {

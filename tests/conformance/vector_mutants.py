@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 from conformance import author as naive_author
@@ -184,7 +185,13 @@ def clipped(weight: Any, x_dtype: str, x: list[int]) -> list[int]:
 # -- functions
 
 exp_number, softmax_numbers = functions.exp_number, functions.softmax_numbers
-UNCACHED: Patch = (angles, "frequencies", angles.frequencies.__wrapped__)
+
+
+def fresh() -> Patch:
+    """Frequencies with a cache of their own."""
+    return angles, "frequencies", lru_cache(maxsize=64)(angles.frequencies.__wrapped__)
+
+
 cos_sin, enclose_power = angles.cos_sin, angles.enclose_power
 
 
@@ -387,10 +394,10 @@ NUMERIC: dict[str, Any] = {
         (angles, "cos_sin", lambda t, d, s, p, i: cos_sin(t, d, s, p + 1, i))
     ),
     "rope-frequency-off": Patched(
-        UNCACHED,
+        fresh(),
         (angles, "enclose_power", lambda t, e, b: enclose_power(t, e / 2, b))
     ),
-    "rope-llama3-ignored": Patched(UNCACHED, (angles, "scale", lambda f, scaling, bits: f)),
+    "rope-llama3-ignored": Patched(fresh(), (angles, "scale", lambda f, scaling, bits: f)),
     "rope-interleaved": Patched(*rope_by("interleaved")),
     "rope-f32-products": Patched(*rope_by("products")),
     "rope-other-way": Patched(*rope_by("other way")),

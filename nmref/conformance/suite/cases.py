@@ -12,11 +12,14 @@ NUMERIC = (
     *("dot", "exp", "silu", "softmax", "rms_norm", "rope_tables", "rope", "argmax", "splitmix64"),
     "trace",
 )
-OPS = ("unrank", "rank", "decode", "warnings", "encode", "read", "write", *NUMERIC)
+OPS = ("unrank", "rank", "decode", "warnings", "encode", "read", "write", "read_model", *NUMERIC)
 """Every operation, by its name in the vectors."""
 
 STRICT = ("warnings", "write")
 """Operations that only a strict run asks for: a SHOULD, and the canonical writer."""
+
+ANY = ("ANY",)
+"""`rejected` of a case that may be refused with any code, tools' own ones too."""
 
 ID = re.compile(r"[a-z0-9_]+(/[a-z0-9.]+(-[a-z0-9.]+)*)+")
 
@@ -33,7 +36,7 @@ class Case:
     given : the input.
     flags : the bugs it hunts (flags.py).
     rejected : the codes whose conditions hold, the one of an ordered implementation first; empty
-        if the input is good.
+        if the input is good, ANY if every code will do.
     """
 
     id: str
@@ -83,6 +86,9 @@ class Author(Protocol):
 
     def write(self, given: Json) -> Json:
         """Weights and other tensors -> the canonical file."""
+
+    def read_model(self, given: Json) -> Json:
+        """Files of a sharded model -> tensors, after every check."""
 
     def dot(self, given: Json) -> Json:
         """Profile, weight, x -> y."""

@@ -82,7 +82,8 @@ def _softmax() -> Iterable[Case]:
 
 def _rms_norm() -> Iterable[Case]:
     chance = Chance("rms_norm")
-    flags = ("rms-f32-sum", "rms-eps-outside", "rms-one-product", "rms-by-rsqrt")
+    flags = ("rms-f32-sum", "rms-eps-outside", "rms-one-product", "rms-by-rsqrt",
+             "rms-other-count")  # fmt: skip
 
     def made(name: str, rows: list[list[int]], gain: list[int], eps: float, *more: str) -> Case:
         given = {"x": matrix("F32", rows), "gain": array("F32", [len(gain)], gain), "eps": eps}
@@ -121,7 +122,8 @@ def _rope() -> Iterable[Case]:
         name = f"{kind}-theta{theta:g}-d{dim}-p{start}".replace("e+", "e")
         if scaling is tiny:
             name += "-short"
-        more = ("rope-llama3-ignored",) if scaling else ()
+        more: tuple[str, ...] = ("rope-llama3-ignored",) if scaling else ()
+        more += ("rope-other-theta",) if theta != 10000.0 else ()
         yield case("rope_tables", name, "8.22 8.23", given, (*flags, *more))
     chance = Chance("rope")
     for name, heads, count, dim, spread in (
@@ -173,7 +175,10 @@ TRACES = (
     "nmref-tiny:8:16", "nmref-tiny:8:16+16:256", "nmref-tiny:16:32+16:256",
     "nmref-tiny:i8:8:16+16:256",
 )  # fmt: skip
-_FORWARD = ("attention-mask-off-by-one", "rope-interleaved", "kv-heads-mixed", "residual-lost")
+_FORWARD = ("attention-mask-off-by-one", "rope-interleaved", "kv-heads-mixed", "residual-lost",
+            "attention-not-causal", "attention-scale-missing", "softmax-over-masked",
+            "kv-position-wrong", "values-turned", "norm-misplaced",
+            "gate-and-up-swapped")  # fmt: skip
 
 
 _SLOW = (
@@ -189,7 +194,8 @@ def traces() -> Part:
     for model, profile in (*((model, "f64.seq+merged") for model in TRACES), *_SLOW):
         flags = list(_FORWARD)
         flags += ["rope-llama3-ignored"] if "llama3" in model else []
-        flags += ["window-off-by-one"] if "window" in model else []
+        flags += ["window-off-by-one", "window-ignored"] if "window" in model else []
+        flags += ["head-tied-wrongly"] if model.endswith("tied") else []
         given = {"model": model, "profile": profile}
         clauses = "8.29 8.30 8.31 8.32 8.33 8.34 8.36 8.37 8.38 8.39"
         found.append(case("trace", f"{slug(model)}/{slug(profile)}", clauses, given, tuple(flags)))

@@ -62,8 +62,9 @@ def vectors_schema() -> Schema:
             _object(
                 "Refused",
                 rejected=_list(
-                    "Every code whose condition holds; an ordered implementation reports the first",
-                    _text("A code of SPEC part 7", _CODE), 1,
+                    "Every code whose condition holds; an ordered implementation reports the "
+                    "first. None: any code",
+                    _text("A code of SPEC part 7", _CODE),
                 ),
             ),
         ],
