@@ -136,7 +136,8 @@ def child(cases: str, threads: int, models: list[Path]) -> dict[str, object]:
     from nmref.conformance.traces import DEFAULT, measure
     from nmref.numerics import fast
 
-    fast._TERMS_A_THREAD = 1000  # the golden models are too small for threads otherwise
+    assert fast.TERMS_A_THREAD
+    fast.TERMS_A_THREAD = 1000  # the golden models are too small for threads otherwise
     found: dict[str, str] = {}
     taps: dict[str, dict[str, str]] = {}
     for variant, profile in cases_of(cases):

@@ -13,6 +13,7 @@ import pytest
 import nmref
 from conformance import naive
 from nmref.conformance import dot_memh
+from nmref.conformance.dot_operands import KINDS
 from nmref.conformance.suite import pipe
 from tests.clients.test_sv_client import (  # noqa: F401  # the fixture skips or fails as there
     SOURCES,
@@ -25,7 +26,7 @@ DESIGN = (
     *("nm_f32_add.sv", "nm_f32_mul.sv", "nm_mac_f32_seq.sv", "nm_mac_i32.sv", "nm_dot_8_16.sv"),
     *("nm_decode_8_16.sv", "nm_lanes.sv"),
 )
-COUNT = 24 * len(dot_memh.KINDS)
+COUNT = 24 * len(KINDS)
 SETS = {  # operands and results -> bench, bits of an operand
     "dot-bf16": ("tb_nm_mac_f32_seq", "terms", 16),
     "dot-f32": ("tb_nm_mac_f32_seq", "terms", 32),

@@ -7,7 +7,7 @@ from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge
 
 import nmref
-from nmref.conformance.dot_memh import KINDS, Floats
+from nmref.conformance.dot_operands import KINDS, Floats
 from nmref.numerics import SplitMix64, plain
 
 BF16 = np.dtype(ml_dtypes.bfloat16)
