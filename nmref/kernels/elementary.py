@@ -6,13 +6,13 @@ Only additions, multiplications and integers: nothing here can differ between pr
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from nmref.dtypes import Array
+from nmref.kernels.compile import kernel
 
-golden = nb.njit(cache=True, nogil=True)
-inner = nb.njit(cache=True, forceinline=True)
+golden = kernel
+inner = kernel(forceinline=True)
 
 INVERSE_LN2 = 1 / 0.6931471805599453
 LN2_HIGH = float.fromhex("0x1.62e42fefap-1")  # the first 37 bits: k * LN2_HIGH is exact

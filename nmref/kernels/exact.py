@@ -6,10 +6,10 @@ A product is an integer below 2^48 times 2^(q - 298), 0 <= q <= 506.  The sum is
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from nmref.dtypes import Array
+from nmref.kernels.compile import kernel
 from nmref.kernels.rounding import (
     FINITE,
     SIGN,
@@ -20,8 +20,8 @@ from nmref.kernels.rounding import (
     special_result,
 )
 
-golden = nb.njit(cache=True, nogil=True)
-inner = nb.njit(cache=True, forceinline=True)
+golden = kernel
+inner = kernel(forceinline=True)
 
 DIGITS = 20  # 506 + 48 + 31 bits and a sign
 CARRY_EVERY = 1 << 24  # terms; a digit grows by less than 2^34 with each

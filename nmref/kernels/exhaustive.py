@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from nmref.dtypes import Array
+from nmref.kernels.compile import kernel
 from nmref.kernels.elementary import LARGEST, SMALLEST, exp32, exp64
 from nmref.kernels.rounding import float32_of
 
-golden = nb.njit(cache=True, nogil=True)
-inner = nb.njit(cache=True, forceinline=True)
+golden = kernel
+inner = kernel(forceinline=True)
 
 SMALLEST_NORMAL = 2.0**-126
 NORMAL_FROM = -87.0  # e^x is normal from here up

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from nmref.dtypes import Array
+from nmref.kernels.compile import kernel
 from nmref.kernels.rounding import (
     FINITE,
     SIGN,
@@ -17,8 +17,8 @@ from nmref.kernels.rounding import (
     special_result,
 )
 
-golden = nb.njit(cache=True, nogil=True)
-inner = nb.njit(cache=True, forceinline=True)
+golden = kernel
+inner = kernel(forceinline=True)
 
 RZ, RD, RNE = 0, 1, 2
 LOW = np.int64(0xFFFFFFFF)

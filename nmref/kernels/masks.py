@@ -7,11 +7,11 @@ the table.
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from nmref.dtypes import Array
 from nmref.kernels.bitops import load_word, lowest_bit, nonzero_word
+from nmref.kernels.compile import kernel
 
 ZERO = np.uint64(0)
 ONE = np.uint64(1)
@@ -22,13 +22,13 @@ SPARE_WORDS = 6
 """Words past the last column's: a block of 256 and one field may begin there."""
 
 
-@nb.njit(cache=True, forceinline=True)
+@kernel(forceinline=True)
 def low_ones(count: int) -> np.uint64:
     """`count` ones, 1 <= count <= 64."""
     return ALL >> np.uint64(64 - count)
 
 
-@nb.njit(cache=True, forceinline=True)
+@kernel(forceinline=True)
 def field(words: Array, bit: int, count: int) -> np.uint64:
     """`count` bits (1 to 64) of the words from `bit` on; reads one word more than it may need.
 
@@ -39,7 +39,7 @@ def field(words: Array, bit: int, count: int) -> np.uint64:
     return (words[word] >> offset | above) & low_ones(count)
 
 
-@nb.njit(cache=True, forceinline=True)
+@kernel(forceinline=True)
 def put_field(words: Array, bit: int, value: np.uint64) -> None:
     """Set the bits of `value` from `bit` on; bits from there on were 0."""
     word, offset = bit >> 6, np.uint64(bit & 63)
@@ -47,7 +47,7 @@ def put_field(words: Array, bit: int, value: np.uint64) -> None:
     words[word + 1] = value >> (np.uint64(63) - offset) >> ONE
 
 
-@nb.njit(cache=True, forceinline=True)
+@kernel(forceinline=True)
 def add_field(words: Array, bit: int, value: np.uint64) -> None:
     """Set the bits of `value` from `bit` on; other bits stay."""
     word, offset = bit >> 6, np.uint64(bit & 63)
@@ -55,7 +55,7 @@ def add_field(words: Array, bit: int, value: np.uint64) -> None:
     words[word + 1] |= value >> (np.uint64(63) - offset) >> ONE
 
 
-@nb.njit(cache=True)
+@kernel
 def row_words(flat: Array, start: int, columns: int, words: Array) -> None:
     """Words of a row: 1 where flat[start + c] is not 0; every bit past column K - 1 is 0."""
     full = columns // 64
@@ -67,7 +67,7 @@ def row_words(flat: Array, start: int, columns: int, words: Array) -> None:
             words[full] |= ONE << np.uint64(c - full * 64)
 
 
-@nb.njit(cache=True)
+@kernel
 def load_bytes(flat: Array, start: int, count: int, stream: Array) -> None:
     """`count` bytes of a row's codes -> words of its bit stream, zeros behind them."""
     whole = count // 8
@@ -78,14 +78,14 @@ def load_bytes(flat: Array, start: int, count: int, stream: Array) -> None:
         stream[whole] |= np.uint64(flat[start + i]) << np.uint64(8 * (i & 7))
 
 
-@nb.njit(cache=True, forceinline=True)
+@kernel(forceinline=True)
 def store_bytes(stream: Array, codes: Array, row: int) -> None:
     """Words of a bit stream -> the bytes of a row, the lowest byte of a word first."""
     for i in range(codes.shape[1]):
         codes[row, i] = (stream[i >> 3] >> np.uint64(8 * (i & 7))) & BYTE
 
 
-@nb.njit(cache=True, forceinline=True)
+@kernel(forceinline=True)
 def mask_of(code: np.uint64, binomials: Array) -> np.uint64:
     """Mask of a code, from the highest position down; binomials [M, N + 1] uint64, C(p, j)."""
     mask, to_place = ZERO, binomials.shape[1] - 1
@@ -98,7 +98,7 @@ def mask_of(code: np.uint64, binomials: Array) -> np.uint64:
     return mask
 
 
-@nb.njit(cache=True, forceinline=True)
+@kernel(forceinline=True)
 def code_of(mask: np.uint64, binomials: Array) -> np.uint64:
     """Code of a mask: the sum of C(p_j, j)."""
     code = ZERO

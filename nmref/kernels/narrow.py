@@ -6,12 +6,12 @@ message stands twice.
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from nmref.colex import NO_CODE
 from nmref.dtypes import Array
 from nmref.kernels.bitops import LANES, compress, count_bits, expand
+from nmref.kernels.compile import kernel
 from nmref.kernels.masks import (
     ONE,
     SPARE_WORDS,
@@ -28,7 +28,7 @@ from nmref.kernels.masks import (
 )
 
 
-@nb.njit(cache=True)
+@kernel
 def encode_rows(
     bits: Array,
     mask: Array,
@@ -83,7 +83,7 @@ def encode_rows(
     return -1
 
 
-@nb.njit(cache=True, forceinline=True)
+@kernel(forceinline=True)
 def gather_row(
     flat: Array, start: int, columns: int, chosen: Array, values: Array, slot: int, end: int
 ) -> None:
@@ -100,7 +100,7 @@ def gather_row(
             slot += 1
 
 
-@nb.njit(cache=True)
+@kernel
 def decode_rows(
     values: Array,
     codes: Array,
@@ -130,7 +130,7 @@ def decode_rows(
         scatter_row(values, r * blocks * stored, chosen, dense, r * columns, columns)
 
 
-@nb.njit(cache=True, forceinline=True)
+@kernel(forceinline=True)
 def scatter_row(
     values: Array, slot: int, chosen: Array, flat: Array, start: int, columns: int
 ) -> None:
@@ -147,7 +147,7 @@ def scatter_row(
             slot += 1
 
 
-@nb.njit(cache=True)
+@kernel
 def check_rows(
     values: Array,
     codes: Array,

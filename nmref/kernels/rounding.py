@@ -6,10 +6,11 @@ as `high * 2^32 + low`.
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
-inner = nb.njit(cache=True, forceinline=True)
+from nmref.kernels.compile import kernel
+
+inner = kernel(forceinline=True)
 
 INFINITY = np.int64(0x7F800000)
 QUIET_NAN = np.int64(0x7FC00000)

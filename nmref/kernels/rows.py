@@ -6,13 +6,13 @@ zero weight makes no NaN.  Sums are float32, columns ascending.
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from nmref.dtypes import Array
+from nmref.kernels.compile import kernel
 
 
-@nb.njit(cache=True)
+@kernel
 def dense_rows(weight: Array, x: Array, y: Array) -> None:
     """weight [R, K], x [K, T] float32 -> added to y [R, T]."""
     for r in range(weight.shape[0]):

@@ -11,16 +11,16 @@ none is ever -0.  The same loop then does for infinite x.
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from nmref.dtypes import Array
+from nmref.kernels.compile import kernel
 
 ROWS = 32
 COLUMNS = 256
 
-golden = nb.njit(cache=True, nogil=True)
-inner = nb.njit(cache=True, forceinline=True)
+golden = kernel
+inner = kernel(forceinline=True)
 
 
 @inner

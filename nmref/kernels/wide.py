@@ -6,18 +6,18 @@ As in narrow.py, faults are only found, by their row.
 
 from __future__ import annotations
 
-import numba as nb
 import numpy as np
 
 from nmref.dtypes import Array
 from nmref.kernels.bitops import count_bits, lowest_bit
+from nmref.kernels.compile import kernel
 from nmref.kernels.masks import ONE, SPARE_WORDS, ZERO, field, load_bytes, row_words, store_bytes
 
 BLOCK = 256
 WORDS = 4
 
 
-@nb.njit(cache=True)
+@kernel
 def encode_rows(
     bits: Array, mask: Array, barred: Array, columns: int, values: Array, index: Array
 ) -> int:
@@ -54,7 +54,7 @@ def encode_rows(
     return -1
 
 
-@nb.njit(cache=True)
+@kernel
 def _complete(present: Array, used: Array, closed: Array, start: int, stored: int) -> bool:
     """Fill the four words of a block in `used` up to `stored` ones; false where that cannot be."""
     missing = stored
@@ -73,7 +73,7 @@ def _complete(present: Array, used: Array, closed: Array, start: int, stored: in
     return missing == 0
 
 
-@nb.njit(cache=True)
+@kernel
 def decode_rows(values: Array, index: Array, stored: int, columns: int, dense: Array) -> None:
     """values, checked index [R, B*n] -> written over dense [R*K]; other columns stay."""
     for r in range(values.shape[0]):
@@ -83,7 +83,7 @@ def decode_rows(values: Array, index: Array, stored: int, columns: int, dense: A
                 dense[r * columns + column] = values[r, slot]
 
 
-@nb.njit(cache=True)
+@kernel
 def check_index(values: Array, index: Array, stored: int, columns: int) -> int:
     """First row with a block that does not ascend or a value in a virtual column; or -1."""
     for r in range(values.shape[0]):
@@ -96,7 +96,7 @@ def check_index(values: Array, index: Array, stored: int, columns: int) -> int:
     return -1
 
 
-@nb.njit(cache=True)
+@kernel
 def pack_codes(index: Array, stored: int, width: int, binomials: Array, codes: Array) -> None:
     """index [R, B*n] -> codes [R, bytes]; binomials [256, n + 1, 2] uint64."""
     stream = np.zeros(codes.shape[1] // 8 + 4, dtype=np.uint64)
@@ -113,7 +113,7 @@ def pack_codes(index: Array, stored: int, width: int, binomials: Array, codes: A
         store_bytes(stream, codes, r)
 
 
-@nb.njit(cache=True)
+@kernel
 def _put_pair(stream: Array, bit: int, low: np.uint64, high: np.uint64) -> None:
     word, offset = bit >> 6, np.uint64(bit & 63)
     over = np.uint64(63) - offset
@@ -122,7 +122,7 @@ def _put_pair(stream: Array, bit: int, low: np.uint64, high: np.uint64) -> None:
     stream[word + 2] = high >> over >> ONE
 
 
-@nb.njit(cache=True)
+@kernel
 def unpack_codes(
     codes: Array, stored: int, width: int, binomials: Array, count: Array, index: Array
 ) -> int:
@@ -145,12 +145,12 @@ def unpack_codes(
     return -1
 
 
-@nb.njit(cache=True)
+@kernel
 def _less(low: np.uint64, high: np.uint64, other_low: np.uint64, other_high: np.uint64) -> bool:
     return bool(high < other_high or (high == other_high and low < other_low))
 
 
-@nb.njit(cache=True)
+@kernel
 def _unrank(low: np.uint64, high: np.uint64, binomials: Array, positions: Array) -> None:
     """From the highest position down: p is stored where C(p, j) fits what is left."""
     p = BLOCK
