@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from nmref.container import load, save, verify
     from nmref.dtypes import normalise_zero
     from nmref.errors import Code, NmrefError
-    from nmref.numerics import matmul
+    from nmref.linear import linear_operator, matmul
     from nmref.pattern import NMPattern
     from nmref.tensor import NMMatrix, Outliers, SparseWeight, encode
 
@@ -29,8 +29,9 @@ _HOME = {
     "Outliers": "nmref.tensor",
     "SparseWeight": "nmref.tensor",
     "encode": "nmref.tensor",
+    "linear_operator": "nmref.linear",
     "load": "nmref.container",
-    "matmul": "nmref.numerics",
+    "matmul": "nmref.linear",
     "normalise_zero": "nmref.dtypes",
     "save": "nmref.container",
     "verify": "nmref.container",
@@ -44,6 +45,7 @@ __all__ = [
     "Outliers",
     "SparseWeight",
     "encode",
+    "linear_operator",
     "load",
     "matmul",
     "normalise_zero",

@@ -20,6 +20,7 @@ LAYERS = [
     {"kernels"},
     {"tensor"},
     {"numerics"},
+    {"linear"},
     {"container"},
     {"model"},
     {"prune"},

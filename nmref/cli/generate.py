@@ -28,12 +28,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the prompt and its continuation, piece by piece."""
+    from nmref.linear import FAST
     from nmref.model.checkpoint import open_checkpoint
     from nmref.model.generate import generate
     from nmref.model.tokenizer import Tokenizer
-    from nmref.numerics import BLAS, Golden
+    from nmref.numerics import Golden
 
-    ops = Golden(args.profile, threads=cpus()) if args.profile else BLAS
+    ops = Golden(args.profile, threads=cpus()) if args.profile else FAST
     checkpoint = open_checkpoint(args.model)
     tokenizer = Tokenizer.open(args.model)
     prompt = tokenizer.prompt(args.prompt, checkpoint.config.bos_token_id)

@@ -19,7 +19,8 @@ from nmref.conformance.memh import Field, Memory
 from nmref.container.atomic import new_file
 from nmref.dtypes import DTYPES
 from nmref.errors import Code, NmrefError
-from nmref.numerics import SplitMix64, matmul
+from nmref.linear import matmul
+from nmref.numerics import SplitMix64
 from nmref.pattern import NMPattern
 from nmref.tensor import NMMatrix, SparseWeight
 

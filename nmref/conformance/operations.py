@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nmref import colex, container, numerics, tensor
+from nmref import colex, container, tensor
 from nmref.conformance import tiny, trace
 from nmref.conformance.arrays import read_array, write_array
 from nmref.container import metadata, strictjson
@@ -18,6 +18,7 @@ from nmref.container.reader import check_structure
 from nmref.container.safetensors import Entry
 from nmref.dtypes import Array, container_name
 from nmref.errors import Code, NmrefError
+from nmref.linear import matmul
 from nmref.numerics import SplitMix64, functions, ops, rope
 from nmref.pattern import NMPattern
 from nmref.tensor import SparseWeight
@@ -124,7 +125,7 @@ class Operations:
             w: SparseWeight | Array = read_array(weight["dense"], "weight")
         else:
             w = self._checked(weight["spec"], weight["parts"])
-        y = numerics.matmul(read_array(x, "x"), w, profile, twin=self.numerics)
+        y = matmul(read_array(x, "x"), w, profile, twin=self.numerics)
         return {"y": write_array(y)}
 
     def exp(self, x: Json) -> Json:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from nmref import container
+from nmref import container, numerics
 from nmref.conformance.memh import Field, Memory
 from nmref.conformance.taps import AXES, tap_names
 from nmref.conformance.text import json_bytes
@@ -30,7 +30,6 @@ from nmref.model.checkpoint import Checkpoint, DenseTensors
 from nmref.model.config import LlamaConfig
 from nmref.model.llama import Tap as TapFunction
 from nmref.model.llama import Tokens, Weights, check_tokens, forward
-from nmref.numerics import linear
 from nmref.numerics.ops import Golden
 
 SCHEMA = "urn:nmref:schema:trace:1"
@@ -99,7 +98,7 @@ class Identity:
 
 def canonical(values: F32) -> Bits:
     """The bits of the canonical results (8.4), little-endian, in one piece of memory; a copy."""
-    return np.ascontiguousarray(linear.canonical(values), dtype="<f4").view("<u4")
+    return np.ascontiguousarray(numerics.canonical(values), dtype="<f4").view("<u4")
 
 
 def trace_digest(taps: Iterable[Tap]) -> str:

@@ -11,9 +11,9 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from nmref.errors import Code, NmrefError
+from nmref.linear import FAST
 from nmref.model.config import LlamaConfig
 from nmref.model.llama import F32, Weights, forward
-from nmref.numerics import BLAS
 
 Ids = Sequence[int] | npt.NDArray[np.integer]
 
@@ -58,7 +58,7 @@ def window_losses(
     losses = []
     for i in tqdm(range(count), "perplexity", disable=not progress, file=sys.stderr):
         part = np.asarray(ids[i * window : (i + 1) * window])
-        losses.append(mean_loss(forward(weights, config, part, ops=BLAS)[:-1], part[1:]))
+        losses.append(mean_loss(forward(weights, config, part, ops=FAST)[:-1], part[1:]))
     return losses
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from nmref.errors import Code, NmrefError
+from nmref.linear import FAST
 from nmref.model.config import LlamaConfig
 from nmref.model.llama import KVCache, Weights, check_tokens, head, hidden
 from nmref.model.sampling import sample
-from nmref.numerics import BLAS, Ops, SplitMix64
+from nmref.numerics import Ops, SplitMix64
 
 
 def generate(
@@ -18,7 +19,7 @@ def generate(
     max_new_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
-    ops: Ops = BLAS,
+    ops: Ops = FAST,
 ) -> Iterator[int]:
     """Yield up to `max_new_tokens` ids; ends before an end-of-text id and where the context ends.
 

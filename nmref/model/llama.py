@@ -5,7 +5,7 @@ and these), D model width, F MLP width, H query heads, G key/value heads, d = he
 vocabulary, B sequences computed together (an outer axis, if there is one).  Everything is float32;
 every weight is [R, K], y = x W^T.
 
-`ops` is the arithmetic: GOLDEN and the like give the bits that SPEC states, BLAS is quick.
+`ops` is the arithmetic: GOLDEN and the like give the bits that SPEC states, linear.FAST is quick.
 `tap(name, array)` is called with every intermediate; calibration and traces are taps.  A tap must
 not change or keep what it gets without a copy.
 """

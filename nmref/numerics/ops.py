@@ -1,4 +1,4 @@
-"""The operations of a forward that have more than one arithmetic: to the bit, or as fast as BLAS.
+"""The operations of a forward that have more than one arithmetic, and the one to the bit.
 
 Letters: T tokens, S positions, d = head dimension, n heads that share keys and values.  Products
 and sums of two arrays and the rotation of RoPE are the same in both.
@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from nmref.dtypes import Array
 from nmref.errors import Code, NmrefError
-from nmref.numerics import fast, functions, linear
+from nmref.numerics import fast, functions, products
 from nmref.numerics.profile import Profile
 from nmref.tensor import SparseWeight
 
@@ -67,7 +67,7 @@ class Golden:
 
     def linear(self, x: F32, weight: SparseWeight | Array) -> F32:
         """SPEC 8.29."""
-        return linear.golden(x, weight, self.dots, self.twin, self.threads)
+        return products.golden(x, weight, self.dots, self.twin, self.threads)
 
     def scores(self, q: F32, k: F32) -> F32:
         """SPEC 8.33: the rows of the matrix are the keys."""
@@ -94,43 +94,4 @@ class Golden:
         return functions.silu(x, self.twin)
 
 
-@dataclass(frozen=True)
-class Blas:
-    """BLAS and NumPy's own functions: quick, and different in the last bits on every machine."""
-
-    def linear(self, x: F32, weight: SparseWeight | Array) -> F32:
-        """By `nmref.matmul`."""
-        return linear.blas(x, weight)
-
-    def scores(self, q: F32, k: F32) -> F32:
-        """By BLAS."""
-        return q @ k.T
-
-    def mix(self, probs: F32, v: F32, first: Ints, past: Ints) -> F32:
-        """By BLAS: the probabilities of the other positions are zero."""
-        return probs @ v
-
-    def softmax(self, x: F32, allowed: Bool) -> F32:
-        """Over the allowed elements; the sum is taken in float64."""
-        inside = np.where(allowed, x, np.float32(-np.inf))
-        e: F32 = np.exp(inside - inside.max(axis=-1, keepdims=True))
-        total: F32 = e.sum(axis=-1, keepdims=True, dtype=np.float64).astype(np.float32)
-        y: F32 = e / total
-        return y
-
-    def rms_norm(self, x: F32, gain: F32, eps: float) -> F32:
-        """The mean is taken in float64."""
-        mean = np.mean(np.square(x, dtype=np.float64), axis=-1, keepdims=True)
-        scale: F32 = (1 / np.sqrt(mean + eps)).astype(np.float32)
-        y: F32 = x * scale * gain
-        return y
-
-    def silu(self, x: F32) -> F32:
-        """exp(-x) = Inf gives the right limit, -0."""
-        with np.errstate(over="ignore"):
-            y: F32 = x / (1 + np.exp(-x))
-        return y
-
-
-BLAS = Blas()
 GOLDEN = Golden()

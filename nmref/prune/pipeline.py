@@ -18,10 +18,11 @@ from nmref.container.atomic import new_folder
 from nmref.container.shards import save_model
 from nmref.dtypes import Array, container_name, widen
 from nmref.errors import Code, NmrefError
+from nmref.linear import FAST
 from nmref.model import llama
 from nmref.model.checkpoint import Checkpoint, write_side_files
 from nmref.model.config import LINEAR_KINDS, LlamaConfig, linear_names
-from nmref.numerics import BLAS, expand
+from nmref.numerics import expand
 from nmref.pattern import NMPattern
 from nmref.prune.calibrate import ColumnNorms
 from nmref.prune.mask import split
@@ -98,7 +99,7 @@ def prune_blocks(
             packed = prune_weight(_dense(tensors[name], name), recipe, norm, name)
             weights[name] = expand(packed)
             yield name, packed
-        streams = [llama.block(weights, config, layer, x, ops=BLAS) for x in streams]
+        streams = [llama.block(weights, config, layer, x, ops=FAST) for x in streams]
 
 
 def prune(
@@ -159,7 +160,7 @@ def _calibrate(
     taps = {llama.input_tap(name) for name in _linears(layer)}
     norms = ColumnNorms(taps, len(streams))
     for x in streams:
-        llama.block(weights, config, layer, x, tap=norms, ops=BLAS)
+        llama.block(weights, config, layer, x, tap=norms, ops=FAST)
     return norms
 
 

@@ -9,9 +9,10 @@ import pytest
 
 import nmref
 from nmref.errors import NmrefError
+from nmref.linear import FAST
 from nmref.model.config import linear_names
 from nmref.model.llama import LINEAR_INPUT, KVCache, forward, hidden, input_tap
-from nmref.numerics import BLAS, GOLDEN, Golden, plain
+from nmref.numerics import GOLDEN, Golden, plain
 from nmref.numerics.rope import Rope
 
 TOKENS = [1, 5, 9, 30, 5, 0, 17]
@@ -123,8 +124,8 @@ def test_golden_cache_equals_prefill_to_the_bit(weights, config, cuts, profile, 
 def test_blas_cache_equals_prefill_nearly(weights, config):
     cache = KVCache(config)
     halves = np.split(np.array(TOKENS), [4])
-    parts = [forward(weights, config, part, cache, ops=BLAS) for part in halves]
-    whole = forward(weights, config, TOKENS, ops=BLAS)
+    parts = [forward(weights, config, part, cache, ops=FAST) for part in halves]
+    whole = forward(weights, config, TOKENS, ops=FAST)
     np.testing.assert_allclose(np.concatenate(parts), whole, atol=1e-5)
 
 
@@ -153,7 +154,7 @@ def test_cache_of_another_batch_is_refused(weights, config):
         forward(weights, config, [TOKENS] * 2, KVCache(config))
 
 
-@pytest.mark.parametrize("ops", [GOLDEN, BLAS], ids=["golden", "blas"])
+@pytest.mark.parametrize("ops", [GOLDEN, FAST], ids=["golden", "fast"])
 def test_a_window_hides_what_is_older(weights, config, ops):
     """With one layer, a token changes only the logits of the positions that see it."""
     config = replace(config, num_hidden_layers=1, sliding_window=3)
@@ -183,7 +184,7 @@ def test_infinite_keys_out_of_sight_change_nothing(weights, config, profile):
 
 
 def test_golden_and_blas_agree_nearly(weights, config):
-    golden, blas = (forward(weights, config, TOKENS, ops=ops) for ops in (GOLDEN, BLAS))
+    golden, blas = (forward(weights, config, TOKENS, ops=ops) for ops in (GOLDEN, FAST))
     np.testing.assert_allclose(golden, blas, atol=1e-5)
     assert (golden != blas).any()
 

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from nmref.dtypes import Array
-from nmref.numerics import Profile, matmul
+from nmref.linear import matmul
+from nmref.numerics import Profile
 from tests.cases import dense_of, widened
 from tests.numerics.cases import (
     AIMED,

@@ -10,7 +10,8 @@ import pytest
 
 import nmref
 from nmref.errors import NmrefError
-from nmref.numerics import Profile, fast, matmul, plain
+from nmref.linear import matmul
+from nmref.numerics import Profile, fast, plain
 from tests.numerics.cases import SCALAR, TC_ALL, finite_case, stored, vector
 from tests.numerics.witness import (
     Dense,

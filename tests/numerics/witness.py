@@ -20,7 +20,8 @@ import pytest
 from conformance import naive
 from nmref import NmrefError, SparseWeight, tensor
 from nmref.dtypes import CONTAINER_DTYPES, Array
-from nmref.numerics import fast, functions, matmul, plain, rope
+from nmref.linear import matmul
+from nmref.numerics import fast, functions, plain, rope
 from nmref.numerics.random import SplitMix64
 from tests.witness import Bits, Parts, Rejected, Spec, as_array, weight_spec
 

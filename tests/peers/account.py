@@ -13,7 +13,7 @@ and |r| <= u = 2^-24, and there are two bounds:
   frequencies of RoPE in float32) are known and are added in full.
 
 Both hold for every implementation that does these steps with errors no larger, in whatever order
-it adds: torch in float32, and nmref's `Blas` and `Golden`, which round less often.  `SLACK` pays
+it adds: torch in float32, and nmref's `Fast` and `Golden`, which round less often.  `SLACK` pays
 for second-order terms, which are to the first as the errors are to the numbers, and for the errors
 of float64, 2^-29 of those counted.
 """

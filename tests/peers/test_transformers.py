@@ -1,10 +1,10 @@
 """nmref against Hugging Face transformers, float32 eager attention: logits and greedy text.
 
 The truth is transformers' own forward in float64 (tests/peers/account.py).  Required of
-transformers, `Golden` and `Blas` alike: every logit looked at is within its `likely` bound of the
+transformers, `Golden` and `Fast` alike: every logit looked at is within its `likely` bound of the
 truth, so two of them differ by at most twice the bound.  The bound is some tens of times the usual
 error; that `Golden` is no worse than float32 needs to be is seen from the root mean square over
-all logits, which must not exceed that of transformers (`Blas`: twice that).
+all logits, which must not exceed that of transformers (`Fast`: twice that).
 
 Run with -s to see the figures.  SmolLM2-135M is in when NMREF_SLOW is set and
 `nmref fetch smollm2-135m` has been there.
@@ -25,19 +25,20 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what libraries say about each other
     transformers = pytest.importorskip("transformers", minversion="4.56")
 
+from nmref.linear import Fast  # noqa: E402
 from nmref.model.checkpoint import open_checkpoint  # noqa: E402
 from nmref.model.fetch import cache_folder  # noqa: E402
 from nmref.model.generate import generate  # noqa: E402
 from nmref.model.llama import forward  # noqa: E402
 from nmref.model.tokenizer import Tokenizer  # noqa: E402
-from nmref.numerics.ops import Blas, Golden  # noqa: E402
+from nmref.numerics import Golden  # noqa: E402
 from tests.peers.account import ErrorAccount  # noqa: E402
 
 transformers.utils.logging.disable_progress_bar()
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
-OPS = {"Golden": Golden(), "Blas": Blas()}
+OPS = {"Golden": Golden(), "Fast": Fast()}
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -185,7 +186,7 @@ def check(comparison):
     for name in comparison.errors:
         assert comparison.ratio(name) <= 1, name
     assert comparison.rms("Golden") <= comparison.rms("transformers")
-    assert comparison.rms("Blas") <= 2 * comparison.rms("transformers")
+    assert comparison.rms("Fast") <= 2 * comparison.rms("transformers")
 
 
 FAMILIES = ["llama2", "llama3", "mistral"]

@@ -18,7 +18,8 @@ import numpy.typing as npt
 
 from nmref.dtypes import CONTAINER_DTYPES, Array
 from nmref.errors import Code, NmrefError
-from nmref.numerics import Profile, SplitMix64, canonical, matmul
+from nmref.linear import matmul
+from nmref.numerics import Profile, SplitMix64, canonical
 
 U64 = npt.NDArray[np.uint64]
 

@@ -1,0 +1,76 @@
+"""Which kernel multiplies, by what the weight, the activations and the CPU allow."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nmref.kernels import isa
+from nmref.linear.prepared import Prepared
+
+FEW = 8
+"""Tokens up to which one pass over the rows is best where weights can be spread in registers."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A kernel and why it was chosen.
+
+    Attributes
+    ----------
+    kernel : "rows512", "rows256", "rows", "panel", "pairs", "amx", or "dense" (expand, then BLAS).
+    tokens : how many it takes at once: the tokens of a row kernel, the lanes of a panel.
+    why : for people.
+    """
+
+    kernel: str
+    tokens: int
+    why: str
+
+
+def choose(weight: Prepared, tokens: int, x_dtype: str, *, plain_x: bool = True) -> Choice:
+    """For x [tokens, K] of an element type (F32, F16, BF16, I8).
+
+    plain_x : no x is subnormal.  Raises T_ARGUMENT if NMREF_ISA is wrong.
+    """
+    use = isa.chosen()
+    if not weight.halves:
+        return Choice("dense", 0, f"{weight.pattern} does not store 8 of every 16 columns")
+    if x_dtype == "I8":
+        return Choice("panel", _lanes(tokens, 64), "integers")
+    if few := _few(weight, tokens, use):
+        return few
+    if x_dtype == "BF16" and (bfloat := _bfloat(weight, tokens, use, plain_x)):
+        return bfloat
+    widest = {"portable": 16, "avx2": 64}.get(use, 128)
+    return Choice("panel", _lanes(tokens, widest), f"{use}, only stored weights are multiplied")
+
+
+def _few(weight: Prepared, tokens: int, use: str) -> Choice | None:
+    """Few tokens: the rows once, one after the other."""
+    if use in ("avx512", "amx") and tokens <= FEW:
+        return Choice("rows512", _power(tokens), f"{use}, weights spread over their columns")
+    if use == "avx2" and tokens <= 2:
+        return Choice("rows256", _power(tokens), "avx2, activations brought to the weights")
+    if use == "portable" and tokens < 4:
+        return Choice("rows", tokens, "portable, plain loops")
+    return None
+
+
+def _bfloat(weight: Prepared, tokens: int, use: str, plain_x: bool) -> Choice | None:
+    """W and x BF16: instructions that multiply pairs, but take subnormals for zeros."""
+    if weight.dtype != "BF16" or weight.subnormal or not plain_x:
+        return None
+    if use == "amx" and weight.out_dtype == "BF16":
+        return Choice("amx", 16, "amx, loaded as sparse, computed as dense")
+    if use in ("avx512", "amx") and isa.has("avx512bf16") and weight.values.shape[1] % 2 == 0:
+        return Choice("pairs", _lanes(tokens, 64), f"{use}, pairs of stored BF16 weights")
+    return None
+
+
+def _power(tokens: int) -> int:
+    return 1 << max(tokens - 1, 0).bit_length()
+
+
+def _lanes(tokens: int, widest: int) -> int:
+    """Lanes of a panel: a power of two from 16 on that holds the tokens, if one does."""
+    return min(max(_power(tokens), 16), widest)
