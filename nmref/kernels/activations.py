@@ -21,19 +21,21 @@ NOT_FINITE = 1
 SUBNORMAL = 2
 """Traits: a NaN or an infinity is among the values; one that is not zero and has exponent 0."""
 
-_SMALLEST = np.float32(2.0**-126)
+_MAGNITUDE, _INFINITY, _NORMAL = np.uint32(0x7FFFFFFF), np.uint32(0x7F800000), np.uint32(0x00800000)
+_ONE, _MOST = np.uint32(1), np.uint32(0xFFFFFFFF)
 
 
 @kernel(forceinline=True)
 def traits(x: Array, first: int, last: int) -> int:
     """What rows first ... last - 1 have: the sum of the above."""
     flat, columns = x.reshape(-1), x.shape[1]
-    high, low = np.float32(0), 0
+    highest, lowest = _ONE - _ONE, _MOST
     for i in range(first * columns, last * columns):
-        value = scalar(flat, i, ZERO)
-        high += value * np.float32(0)
-        low |= (value != np.float32(0)) & (abs(value) < _SMALLEST)
-    return (NOT_FINITE if high != np.float32(0) else 0) + SUBNORMAL * low
+        bits = np.float32(scalar(flat, i, ZERO)).view(np.uint32) & _MAGNITUDE
+        highest = max(highest, bits)
+        lowest = min(lowest, np.uint32(bits - _ONE))  # a zero becomes the largest
+    seen = NOT_FINITE if highest >= _INFINITY else 0
+    return seen + (SUBNORMAL if lowest < _NORMAL - _ONE else 0)
 
 
 @kernel
@@ -52,6 +54,19 @@ def interleave(x: Array, packed: Array, tokens: int, size: int, halves: int) -> 
             part = place // size
             to = (part * tokens + t) * size + (place - part * size)
             packed[to] = scalar(flat, t * columns + c, packed)
+    return traits(x, 0, x.shape[0])
+
+
+@kernel
+def pair_up(x: Array, packed: Array, tokens: int) -> int:
+    """x [T, K] BF16 bits -> packed [K/64][2][tokens][16] int32, two columns each, T <= tokens."""
+    flat, columns = x.reshape(-1), x.shape[1]
+    packed[:] = 0
+    for t in range(x.shape[0]):
+        for c in range(columns):
+            part, lane = c >> 5, c >> 1 & 15
+            bits = np.int32(flat[t * columns + c])
+            packed[(part * tokens + t) * 16 + lane] |= bits << np.int32(16 * (c & 1))
     return traits(x, 0, x.shape[0])
 
 

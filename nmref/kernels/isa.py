@@ -93,7 +93,7 @@ def _lacks(name: str, forced: bool = False) -> str:
         return ""
     if config.DISABLE_JIT:
         return "NUMBA_DISABLE_JIT is set"
-    if not _is_x86():
+    if not is_x86():
         return f"the machine is {platform.machine()}"
     if missing := NEEDS[name] - features():
         return f"the CPU or the system lacks {', '.join(sorted(missing))}"
@@ -102,7 +102,8 @@ def _lacks(name: str, forced: bool = False) -> str:
     return _amx_refusal() if NEEDS[name] & _AMX else ""
 
 
-def _is_x86() -> bool:
+def is_x86() -> bool:
+    """A 64-bit process on a 64-bit x86 CPU."""
     return platform.machine().lower() in ("x86_64", "amd64") and sys.maxsize > 2**32
 
 

@@ -16,10 +16,28 @@ import numpy as np
 from nmref.dtypes import Array
 from nmref.kernels.activations import unpack
 from nmref.kernels.compile import kernel
-from nmref.kernels.panel import AHEAD, BLOCK, DEPTH
+from nmref.kernels.panel import AHEAD, BLOCK, FAR, GROUP, LINE, fold, rows_of
 from nmref.kernels.prepare import PAIR_COUNT, PAIRS, STORED
-from nmref.kernels.vector import broadcast, claim, fma, load, prefetch, scalar, store, zeros
+from nmref.kernels.vector import (
+    add,
+    broadcast,
+    cat,
+    claim,
+    fma,
+    item,
+    load,
+    prefetch,
+    scalar,
+    store,
+    zeros,
+)
 from nmref.kernels.vector_x86 import dot_pairs, join, pair
+
+WIDE = 128
+"""Lanes of sums: eight registers."""
+
+NEAR = 256
+"""Lanes times groups whose pairs of x stay near."""
 
 ROOM = 128
 """Places of a group in the table, of which 99 are used."""
@@ -30,12 +48,38 @@ LIST = PAIRS.astype(np.int64)
 
 def table_size(lanes: int) -> int:
     """Elements of the table that a thread needs."""
-    return DEPTH * ROOM * lanes
+    return NEAR // lanes * ROOM * lanes
+
+
+@cache
+def _weights(lanes: int, count: int) -> Any:
+    """Pairs of weights flat[v], flat[v + 8], ... of `count` groups, each on `lanes` lanes."""
+    if count > 1:
+        half, more = _weights(lanes, count // 2), count // 2 * STORED
+
+        @kernel(forceinline=True)
+        def both(flat: Array, v: int) -> Any:
+            return cat(half(flat, v), half(flat, v + more))
+
+        return both
+
+    @kernel(forceinline=True)
+    def one(flat: Array, v: int) -> Any:
+        return pair(flat, v, lanes)
+
+    return one
 
 
 @cache
 def pairs(lanes: int) -> Any:
     """The kernel for panels of `lanes` tokens."""
+    together, depth, stride = WIDE // lanes, NEAR // lanes, ROOM * lanes
+    folded, single = fold(lanes, WIDE), _weights(lanes, 1)
+    weights, xs, x_of = (
+        _weights(lanes, together),
+        rows_of(lanes, together, 8, stride),
+        rows_of(lanes, 1, 8, stride),
+    )
 
     @kernel(forceinline=True)
     def make_pairs(x: Array, at: int, table: Array, group: int) -> None:
@@ -46,19 +90,35 @@ def pairs(lanes: int) -> Any:
             store(table, (group * ROOM + p) * lanes, join(low, high))
 
     @kernel(forceinline=True)
-    def base(flat: Array, v: int, code: int, count: int, table: Array, at: int, acc: Any) -> Any:
-        """One group of a row: `count` pairs of weights from flat[v] on."""
-        for _ in range(count):
-            of_x = load(table, at + np.intp(code & np.uint32(255)) * lanes, lanes)
-            acc = dot_pairs(of_x, pair(flat, v, lanes), acc)
-            code >>= np.uint32(8)
-            v += 2
+    def base(
+        flat: Array,
+        v: int,
+        codes: Array,
+        c: int,
+        groups: int,
+        rest: int,
+        table: Array,
+        x: Array,
+        acc: Any,
+    ) -> Any:
+        """`groups` whole groups of a row, then `rest` pairs of one more."""
+        many, g = zeros(x, WIDE), 0
+        while g + together <= groups:
+            for j in range(HALF):
+                of_x = xs(table, g * stride, codes, c + g, 8 * j)
+                many = dot_pairs(weights(flat, v + g * STORED + 2 * j), of_x, many)
+            g += together
+        acc = add(acc, folded(many))
+        for j in range(g * HALF, groups * HALF + rest):
+            g = j // HALF
+            of_x = x_of(table, g * stride, codes, c + g, 8 * (j & (HALF - 1)))
+            acc = dot_pairs(single(flat, v + 2 * j), of_x, acc)
         return acc
 
     @kernel
     def run(
         values: Array,
-        codes: Array,
+        pair_codes: Array,
         out_values: Array,
         out_index: Array,
         slots: int,
@@ -69,47 +129,43 @@ def pairs(lanes: int) -> Any:
         tile: int,
         counter: Array,
     ) -> None:
-        """values [R, S] BF16 bits, codes [R, G] (prepare.pairs_of), x [panels][16 G][lanes] -> y.
+        """values [R, S] BF16 bits, pair_codes [R, G] (prepare.pairs_of) -> y [T, R].
 
-        S is even.  x float32 that is BF16; y [T, R]; out_values, out_index [R, O * slots]; scratch
-        [tile * lanes]; table int32.  Claims one tile of rows of one panel at a time.
+        S is even.  x [panels][16 G][lanes] float32 that is BF16; out_values, out_index
+        [R, O * slots]; scratch [tile * lanes]; table int32 [table_size].  Claims one tile of rows
+        of one panel at a time.
         """
-        rows, groups, per_row = codes.shape[0], codes.shape[1], values.shape[1]
+        rows, groups, per_row = pair_codes.shape[0], pair_codes.shape[1], values.shape[1]
         flat, over, index = values.reshape(-1), out_values.reshape(-1), out_index.reshape(-1)
-        tiles, whole = (rows + tile - 1) // tile, per_row // STORED
-        rest = (per_row - whole * STORED) // 2
+        codes, tiles, whole = pair_codes.reshape(-1), (rows + tile - 1) // tile, per_row // STORED
         while True:
             unit = claim(counter, 1)
             first, token = unit % tiles * tile, unit // tiles * lanes
             if token >= y.shape[0]:
                 return
-            last, start = min(first + tile, rows), token * 16 * groups
-            for g0 in range(0, groups, DEPTH):
-                g1 = min(g0 + DEPTH, whole)
-                for g in range(g0, min(g0 + DEPTH, groups)):
-                    make_pairs(x, start + g * 16 * lanes, table, g - g0)
+            last, start = min(first + tile, rows), token * GROUP * groups
+            for g0 in range(0, groups, depth):
+                for g in range(g0, min(g0 + depth, groups)):
+                    make_pairs(x, start + g * GROUP * lanes, table, g - g0)
+                count = min(depth, whole - g0)
+                rest = per_row // 2 - whole * HALF if g0 + depth > whole else 0
                 for r in range(first, last):
-                    o = (r - first) * lanes
+                    o, v, c = (r - first) * lanes, r * per_row + g0 * STORED, r * groups + g0
+                    for line in range(0, depth * STORED * 2, LINE):
+                        prefetch(flat, v + FAR * per_row + line // 2, 2)
+                        prefetch(flat, v + AHEAD * per_row + line // 2, 3)
+                    prefetch(codes, c + FAR * groups, 2)
+                    prefetch(codes, c + AHEAD * groups, 3)
                     acc = load(scratch, o, lanes) if g0 else zeros(x, lanes)
-                    v = r * per_row + g0 * STORED
-                    prefetch(flat, v + AHEAD * per_row)
-                    prefetch(codes, (r + AHEAD) * groups + g0)
-                    for g in range(g0, g1):
-                        at = (g - g0) * ROOM * lanes
-                        acc = base(flat, v, codes[r, g], HALF, table, at, acc)
-                        v += STORED
-                    if rest and g0 + DEPTH > whole:
-                        at = (whole - g0) * ROOM * lanes
-                        acc = base(flat, v, codes[r, whole], rest, table, at, acc)
-                    store(scratch, o, acc)
-            for b in range((groups * 16 + BLOCK - 1) // BLOCK if slots else 0):
+                    store(scratch, o, base(flat, v, codes, c, count, rest, table, x, acc))
+            for b in range((groups * GROUP + BLOCK - 1) // BLOCK if slots else 0):
                 for r in range(first, last):
                     o = (r - first) * lanes
                     acc = load(scratch, o, lanes)
                     v = r * out_values.shape[1] + b * slots
                     for j in range(v, v + slots):
-                        at = start + (b * BLOCK + np.intp(index[j])) * lanes
-                        acc = fma(broadcast(scalar(over, j, x), lanes), load(x, at, lanes), acc)
+                        of_x = load(x, start + (b * BLOCK + np.intp(item(index, j))) * lanes, lanes)
+                        acc = fma(broadcast(scalar(over, j, x), lanes), of_x, acc)
                     store(scratch, o, acc)
             unpack(scratch, lanes, y, token, first, last - first)
 

@@ -6,6 +6,8 @@ divides 16.  The values stay where they are.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from nmref.dtypes import Array
@@ -19,6 +21,9 @@ STORED = 8
 PAIR_COUNT = 99
 """Pairs of columns a < b of a group with b - a < 10: two stored columns that follow each other
 have at most 8 others between them."""
+
+MAGNITUDE, NORMAL = 0x7FFF, 0x0080
+"""Of BF16: all bits but the sign; the smallest magnitude that is not subnormal."""
 
 
 def _pairs() -> Array:
@@ -86,3 +91,23 @@ def pairs_of(columns: Array, pair_of: Array, pairs: Array) -> None:
 def pair_table() -> Array:
     """[16, 16] uint8: place of (a, b) in PAIRS; 0 for others, which only unused slots ask for."""
     return _PAIR_OF
+
+
+@kernel(forceinline=True)
+def below(magnitude: Any) -> Any:
+    """magnitude - 1 modulo 2^16: zero becomes the greatest."""
+    return np.uint16((np.intp(magnitude) - 1) & 0xFFFF)
+
+
+@kernel
+def _least(flat: Array) -> int:
+    """The bits of the least magnitude but zero of BF16 values; 2^16 if there is none."""
+    least = np.uint16(0xFFFF)
+    for i in range(flat.size):
+        least = min(least, below(flat[i] & MAGNITUDE))
+    return np.intp(least) + 1
+
+
+def has_subnormals(values: Array) -> bool:
+    """Whether any of BF16 values [...], uint16, is subnormal: instructions take it for zero."""
+    return bool(_least(values.reshape(-1)) < NORMAL)

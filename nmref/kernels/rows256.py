@@ -16,7 +16,18 @@ from nmref.kernels.compile import kernel
 from nmref.kernels.outliers import BLOCK, outlier_sum
 from nmref.kernels.prepare import STORED
 from nmref.kernels.rows_portable import short_group
-from nmref.kernels.vector import claim, fma, part, tile, total, weights, zeros
+from nmref.kernels.vector import (
+    broadcast,
+    claim,
+    fma,
+    mul,
+    part,
+    prefetch,
+    tile,
+    total,
+    weights,
+    zeros,
+)
 from nmref.kernels.vector_avx2 import COLUMNS, choose, nibbles
 
 TOKENS = (1, 2, 4)
@@ -24,6 +35,9 @@ TOKENS = (1, 2, 4)
 
 ROWS = 32
 """Rows that are claimed together."""
+
+LINE = 64
+"""Bytes of a cache line; the next row is asked for while this one is multiplied."""
 
 SUMS = 4
 """Registers of sums: as many as the latency of an FMA asks for."""
@@ -37,6 +51,16 @@ def rows256(tokens: int, slots: int) -> Any:
     every, single = lanes * tokens, STORED * tokens
     firsts = tuple(range(0, every, lanes))
     lasts = tuple(range(0, single, STORED))
+
+    @kernel(forceinline=True)
+    def scaled(some: Any, scale: Array | None, r: int) -> Any:
+        """Weights of `step` groups, times their scale."""
+        return some if scale is None else mul(some, broadcast(scale[r], lanes))
+
+    @kernel(forceinline=True)
+    def one_scaled(some: Any, scale: Array | None, r: int) -> Any:
+        """The same for one group."""
+        return some if scale is None else mul(some, broadcast(scale[r], STORED))
 
     @kernel(forceinline=True)
     def sums(acc: Any, y: Array, r: int) -> None:
@@ -69,7 +93,7 @@ def rows256(tokens: int, slots: int) -> Any:
         over, index = out_values.reshape(-1), out_index.reshape(-1)
         whole = per_row // STORED
         rest, most = per_row - whole * STORED, whole // step * step
-        wide = width // BLOCK * BLOCK
+        wide = out_values.shape[1] // max(slots, 1) * BLOCK
         while True:
             first = claim(counter, ROWS)
             if first >= columns.shape[0]:
@@ -78,21 +102,23 @@ def rows256(tokens: int, slots: int) -> Any:
                 v, c = r * per_row, r * groups
                 acc, last = zeros(x, every), zeros(x, single)
                 for g in range(0, most, step):
+                    for line in range(0, lanes * values.itemsize, LINE):
+                        prefetch(flat, v + per_row + line // values.itemsize, 3)
                     of_x = choose(xs, g * COLUMNS, width, nibbles(codes, c + g, step), tokens)
-                    acc = fma(tile(weights(flat, v, x, lanes), tokens), of_x, acc)
+                    some = scaled(weights(flat, v, x, lanes), scale, r)
+                    acc = fma(tile(some, tokens), of_x, acc)
                     v += lanes
                 for g in range(most, whole):
                     of_x = choose(xs, g * COLUMNS, width, nibbles(codes, c + g, 1), tokens)
-                    last = fma(tile(weights(flat, v, x, STORED), tokens), of_x, last)
+                    few = one_scaled(weights(flat, v, x, STORED), scale, r)
+                    last = fma(tile(few, tokens), of_x, last)
                     v += STORED
                 sums(acc, y, r)
                 more(last, y, r)
                 for t in range(tokens):
                     if rest:
                         at = t * width + whole * COLUMNS
-                        y[t, r] += short_group(flat, v, codes[c + whole], rest, xs, at)
-                    if scale is not None:
-                        y[t, r] *= scale[r]
+                        y[t, r] += short_group(flat, v, codes[c + whole], rest, scale, r, xs, at)
                     y[t, r] += dot(over, index, r * out_values.shape[1], xs, t * width, wide)
 
     return run

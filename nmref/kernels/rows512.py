@@ -13,7 +13,19 @@ from numba import literal_unroll
 from nmref.dtypes import Array
 from nmref.kernels.compile import kernel
 from nmref.kernels.outliers import outlier_sum
-from nmref.kernels.vector import broadcast, claim, fma, load, mul, part, store, tile, total, zeros
+from nmref.kernels.vector import (
+    broadcast,
+    claim,
+    fma,
+    load,
+    mul,
+    part,
+    prefetch,
+    store,
+    tile,
+    total,
+    zeros,
+)
 from nmref.kernels.vector_x86 import COLUMNS, WEIGHTS, expand, expand_some
 
 TOKENS = (1, 2, 4, 8)
@@ -87,6 +99,11 @@ def rows512(tokens: int, slots: int) -> Any:
                     acc = load(scratch, o, every) if begin else zeros(x, every)
                     v = r * per_row
                     for w in range(begin, min(end, count - 1)):
+                        if tokens > 1:
+                            near = v + per_row + w * WEIGHTS
+                            prefetch(flat, near, 3)
+                            if values.itemsize > 2:
+                                prefetch(flat, near + WEIGHTS // 2, 3)
                         acc = times(expand(flat, v + w * WEIGHTS, words[r, w]), scale, r, x, w, acc)
                     if end == count:
                         w = count - 1

@@ -11,44 +11,51 @@ from nmref.dtypes import Array
 from nmref.kernels.compile import kernel
 from nmref.kernels.outliers import BLOCK
 from nmref.kernels.prepare import STORED
-from nmref.kernels.vector import claim, scalar
+from nmref.kernels.vector import claim, item, scalar
+
+GROUP = 16
 
 ROWS = 32
 """Rows that are claimed together."""
 
 
 @kernel(forceinline=True)
-def term(flat: Array, v: int, code: int, j: int, x: Array, at: int) -> float:
-    """Stored weight j of a group, whose weights begin at v and whose x begins at `at`."""
-    column = np.intp(code >> np.uint32(4 * j) & np.uint32(15))
-    return scalar(flat, v + j, x) * x[at + column]
+def term(
+    flat: Array, v: int, code: int, j: int, scale: Array | None, r: int, x: Array, at: int
+) -> float:
+    """Stored weight j of a group of row r: its weights begin at v, its x at `at`."""
+    weight = scalar(flat, v + j, x)
+    if scale is not None:
+        weight *= scale[r]
+    return weight * item(x, at + np.intp(code >> np.uint32(4 * j) & np.uint32(15)))
 
 
 @kernel(forceinline=True)
-def short_group(flat: Array, v: int, code: int, count: int, x: Array, at: int) -> float:
+def short_group(
+    flat: Array, v: int, code: int, count: int, scale: Array | None, r: int, x: Array, at: int
+) -> float:
     """The first `count` stored weights of a group: a row's last group may have fewer than 8."""
     acc = np.float32(0)
     for j in range(count):
-        acc += term(flat, v, code, j, x, at)
+        acc += term(flat, v, code, j, scale, r, x, at)
     return acc
 
 
 @kernel(forceinline=True)
-def row_sum(flat: Array, v: int, columns: Array, r: int, whole: int, x: Array, at: int) -> float:
-    """`whole` groups of a row; four sums, since one would wait for itself."""
+def row_sum(
+    flat: Array, v: int, columns: Array, r: int, whole: int, scale: Array | None, x: Array, at: int
+) -> float:
+    """`whole` groups of row r; four sums, since one would wait for itself."""
     a, b, c, d = np.float32(0), np.float32(0), np.float32(0), np.float32(0)
     for g in range(whole):
         code = columns[r, g]
-        a += term(flat, v, code, 0, x, at)
-        b += term(flat, v, code, 1, x, at)
-        c += term(flat, v, code, 2, x, at)
-        d += term(flat, v, code, 3, x, at)
-        a += term(flat, v, code, 4, x, at)
-        b += term(flat, v, code, 5, x, at)
-        c += term(flat, v, code, 6, x, at)
-        d += term(flat, v, code, 7, x, at)
+        for j in range(0, STORED, 4):
+            a += term(flat, v, code, j, scale, r, x, at)
+            b += term(flat, v, code, j + 1, scale, r, x, at)
+            c += term(flat, v, code, j + 2, scale, r, x, at)
+            d += term(flat, v, code, j + 3, scale, r, x, at)
         v += STORED
-        at += 2 * STORED
+        at += GROUP
     return (a + b) + (c + d)
 
 
@@ -60,7 +67,7 @@ def few_outliers(
     acc = np.float32(0)
     for first in range(o, o + count, slots):
         for j in range(first, first + slots):
-            acc += scalar(over, j, x) * x[at + np.intp(index[j])]
+            acc += scalar(over, j, x) * item(x, at + np.intp(item(index, j)))
         at += BLOCK
     return acc
 
@@ -102,12 +109,10 @@ def rows_portable() -> Any:
             for r in range(first, min(first + ROWS, columns.shape[0])):
                 v, o = r * per_row, r * out_values.shape[1]
                 for t in range(y.shape[0]):
-                    acc = row_sum(flat, v, columns, r, whole, xs, t * width)
+                    acc = row_sum(flat, v, columns, r, whole, scale, xs, t * width)
                     if rest:
-                        end, at = v + whole * STORED, t * width + 16 * whole
-                        acc += short_group(flat, end, columns[r, whole], rest, xs, at)
-                    if scale is not None:
-                        acc *= scale[r]
+                        end, at = v + whole * STORED, t * width + GROUP * whole
+                        acc += short_group(flat, end, columns[r, whole], rest, scale, r, xs, at)
                     if slots:
                         acc += few_outliers(
                             over, index, o, out_values.shape[1], slots, xs, t * width

@@ -19,7 +19,7 @@ from numba import config
 from numba.core import cgutils, types
 from numba.extending import intrinsic, models, register_model
 
-from nmref.kernels import vector_plain
+from nmref.kernels import isa, vector_plain
 
 Build = Callable[..., Any]
 
@@ -27,7 +27,7 @@ BIT, BYTE, HALF, WORD, LONG = (ir.IntType(width) for width in (1, 8, 16, 32, 64)
 F16, F32 = ir.HalfType(), ir.FloatType()
 
 
-class Lanes(types.Type):  # type: ignore[misc]
+class Lanes(types.Type):
     """The type of a vector value: `element` is float32 or int32."""
 
     def __init__(self, element: Any, count: int) -> None:
@@ -37,7 +37,7 @@ class Lanes(types.Type):  # type: ignore[misc]
 
 
 @register_model(Lanes)
-class _LanesModel(models.PrimitiveModel):  # type: ignore[misc]
+class _LanesModel(models.PrimitiveModel):
     def __init__(self, manager: Any, kind: Lanes) -> None:
         super().__init__(manager, kind, kind.llvm)
 
@@ -98,11 +98,44 @@ def widened(builder: Any, weights: Any, kind: Any, element: Any) -> Any:
         integers = builder.sext(weights, wide)
         return integers if element == types.int32 else builder.sitofp(integers, target)
     if kind == types.int16:
-        return builder.fpext(builder.bitcast(weights, shaped(F16, weights.type)), target)
+        if isa.has("f16c") or not isa.is_x86():
+            return builder.fpext(builder.bitcast(weights, shaped(F16, weights.type)), target)
+        return half(builder, weights)
     assert kind == types.uint16, kind
     words = builder.zext(weights, shaped(WORD, weights.type))
     sixteen = constant(words.type, 16) if words.type != WORD else ir.Constant(WORD, 16)
     return builder.bitcast(builder.shl(words, sixteen), target)
+
+
+def half(builder: Any, bits: Any) -> Any:
+    """F16 -> float32 without F16C, where LLVM would call a function that is not there.
+
+    Its fields, moved up, are a float32 that is 2^112 too small: exact, for subnormals too.
+    """
+    kind, target = shaped(WORD, bits.type), shaped(F32, bits.type)
+    value = {name: _same(kind, number) for name, number in _HALF.items()}
+    words = builder.zext(bits, kind)
+    fields = builder.shl(builder.and_(words, value["fields"]), value["up"])
+    scaled = builder.fmul(builder.bitcast(fields, target), _same(target, 2.0**112))
+    found = builder.bitcast(scaled, kind)
+    special = builder.icmp_unsigned(">=", fields, value["infinity"])
+    found = builder.or_(found, builder.select(special, value["exponent"], _same(kind, 0)))
+    sign = builder.shl(builder.and_(words, value["sign"]), value["high"])
+    return builder.bitcast(builder.or_(found, sign), target)
+
+
+_HALF = {
+    "fields": 0x7FFF,
+    "up": 13,
+    "infinity": 0x7C00 << 13,
+    "exponent": 0x7F800000,
+    "sign": 0x8000,
+    "high": 16,
+}
+
+
+def _same(kind: ir.Type, value: float) -> ir.Constant:
+    return constant(kind, value) if isinstance(kind, ir.VectorType) else ir.Constant(kind, value)
 
 
 @primitive
@@ -165,6 +198,17 @@ def scalar(typing_context: Any, values: Any, index: Any, like: Any) -> tuple[Any
 
 
 @primitive
+def item(typing_context: Any, array: Any, index: Any) -> tuple[Any, Build]:
+    """array[index] as it is; an index is not negative, which Numba would test for each time."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kind = context.get_value_type(array.dtype)
+        return fetch(context, builder, signature.args[0], arguments[0], arguments[1], kind)
+
+    return array.dtype(array, types.intp), build
+
+
+@primitive
 def broadcast(typing_context: Any, value: Any, lanes: Any) -> tuple[Any, Build]:
     """A float32 or an int32 on every lane."""
     kind = Lanes(value, lanes.literal_value)
@@ -188,6 +232,16 @@ def fma(typing_context: Any, a: Any, b: Any, c: Any) -> tuple[Any, Build]:
 
 
 @primitive
+def add(typing_context: Any, a: Any, b: Any) -> tuple[Any, Build]:
+    """a + b, rounded; modulo 2^32 for integers."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return (builder.add if a.element == types.int32 else builder.fadd)(*arguments)
+
+    return a(a, b), build
+
+
+@primitive
 def mul(typing_context: Any, a: Any, b: Any) -> tuple[Any, Build]:
     """a b, rounded."""
 
@@ -208,6 +262,17 @@ def tile(typing_context: Any, a: Any, times: Any) -> tuple[Any, Build]:
         return builder.shuffle_vector(arguments[0], arguments[0], where)
 
     return kind(a, times), build
+
+
+@primitive
+def cat(typing_context: Any, a: Any, b: Any) -> tuple[Any, Build]:
+    """The lanes of one vector behind those of the other; costs nothing either."""
+    kind = Lanes(a.element, a.count + b.count)
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return builder.shuffle_vector(*arguments, steps(kind.count))
+
+    return kind(a, b), build
 
 
 @primitive
@@ -304,19 +369,18 @@ def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
 
 
 @primitive
-def prefetch(typing_context: Any, array: Any, index: Any) -> tuple[Any, Build]:
-    """Ask for the cache line of array[index], which need not exist."""
+def prefetch(typing_context: Any, array: Any, index: Any, near: Any) -> tuple[Any, Build]:
+    """Ask for the cache line of array[index], which may not exist: 3 first-level cache, 2 second."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        array, index = arguments
-        start = pointer(context, builder, signature.args[0], array, index, BYTE)
+        start = pointer(context, builder, signature.args[0], arguments[0], arguments[1], BYTE)
         kind = ir.FunctionType(ir.VoidType(), [start.type, WORD, WORD, WORD])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        for_reading, keep, data = (ir.Constant(WORD, value) for value in (0, 3, 1))
+        for_reading, keep, data = (ir.Constant(WORD, value) for value in (0, near.literal_value, 1))
         builder.call(function, [start, for_reading, keep, data])
         return context.get_dummy_value()
 
-    return types.void(array, types.intp), build
+    return types.void(array, types.intp, near), build
 
 
 @primitive

@@ -7,7 +7,6 @@ from typing import Any
 from llvmlite import ir
 from numba import config
 from numba.core import types
-from numba.extending import intrinsic
 
 from nmref.kernels import vector_plain
 from nmref.kernels.vector import (
@@ -20,6 +19,7 @@ from nmref.kernels.vector import (
     constant,
     fetch,
     pointer,
+    primitive,
     spread,
     steps,
 )
@@ -31,7 +31,7 @@ STORED = 8
 """Stored columns of it: a register of float32."""
 
 
-@intrinsic(prefer_literal=True)
+@primitive
 def nibbles(typing_context: Any, codes: Any, index: Any, groups: Any) -> tuple[Any, Build]:
     """The 8 numbers of 4 bits of codes[index], of codes[index + 1], ...: 8 int32 lanes each.
 
@@ -51,7 +51,7 @@ def nibbles(typing_context: Any, codes: Any, index: Any, groups: Any) -> tuple[A
     return kind(codes, types.intp, groups), build
 
 
-@intrinsic(prefer_literal=True)
+@primitive
 def choose(
     typing_context: Any, x: Any, index: Any, stride: Any, columns: Any, tokens: Any
 ) -> tuple[Any, Build]:

@@ -12,21 +12,9 @@ import numpy as np
 
 from nmref.dtypes import Array
 
-VECTOR = [
-    "zeros",
-    "load",
-    "store",
-    "weights",
-    "scalar",
-    "broadcast",
-    "fma",
-    "tile",
-    "part",
-    "total",
-    "gather",
-]
-VECTOR += ["transpose", "prefetch", "claim"]
-X86 = ["expand", "expand_some", "dot_pairs", "pair", "join"]
+VECTOR = ["zeros", "load", "store", "weights", "scalar", "item", "broadcast", "fma", "add", "mul"]
+VECTOR += ["tile", "cat", "part", "total", "gather", "transpose", "prefetch", "claim"]
+X86 = ["expand", "expand_some", "expand_pairs", "expand_some_pairs", "dot_pairs", "pair", "join"]
 AVX2 = ["nibbles", "choose"]
 """The functions of the three modules."""
 
@@ -73,6 +61,11 @@ def scalar(values: Array, index: int, like: Array) -> Any:
     return weights(values, index, like, 1)[0]
 
 
+def item(array: Array, index: int) -> Any:
+    """array[index]."""
+    return load(array, index, 1)[0]
+
+
 def broadcast(value: Any, lanes: int) -> Array:
     """The same number on every lane."""
     return np.full(lanes, value, dtype=np.asarray(value).dtype)
@@ -83,9 +76,24 @@ def fma(a: Array, b: Array, c: Array) -> Array:
     return np.asarray(a * b + c)
 
 
+def add(a: Array, b: Array) -> Array:
+    """a + b."""
+    return np.asarray(a + b)
+
+
+def mul(a: Array, b: Array) -> Array:
+    """a b."""
+    return np.asarray(a * b)
+
+
 def tile(a: Array, times: int) -> Array:
     """The vector, again and again."""
     return np.tile(a, times)
+
+
+def cat(a: Array, b: Array) -> Array:
+    """The lanes of one vector behind those of the other."""
+    return np.concatenate([a, b])
 
 
 def part(a: Array, first: int, lanes: int) -> Array:
@@ -112,7 +120,7 @@ def transpose(source: Array, at: int, stride: int, target: Array, to: int, step:
         store(target, to + j * step, rows[:, j])
 
 
-def prefetch(array: Array, index: int) -> None:
+def prefetch(array: Array, index: int, near: int) -> None:
     """Nothing."""
 
 
@@ -130,11 +138,27 @@ def expand(values: Array, index: int, word: int) -> Array:
 
 def expand_some(values: Array, index: int, word: int, count: int) -> Array:
     """`count` weights there; in BF16's order of columns where it has one."""
-    ones = [c for c in range(COLUMNS) if int(word) >> c & 1][:count]
-    spread = np.zeros(COLUMNS, dtype=np.float32)
-    spread[ones] = _wide(load(values, index, count)[: len(ones)], np.float32)
+    found = _wide(_spread(values, index, word, count), np.float32)
     if values.dtype == np.uint16:
-        spread = spread.reshape(2, 16, 2).transpose(0, 2, 1).reshape(-1)
+        found = found.reshape(2, 16, 2).transpose(0, 2, 1).reshape(-1)
+    return found
+
+
+def expand_pairs(values: Array, index: int, word: int) -> Array:
+    """BF16 at the ones of a mask, two columns a lane."""
+    return expand_some_pairs(values, index, word, WEIGHTS)
+
+
+def expand_some_pairs(values: Array, index: int, word: int, count: int) -> Array:
+    """`count` of them."""
+    return _spread(values, index, word, count).view(np.int32)
+
+
+def _spread(values: Array, index: int, word: int, count: int) -> Array:
+    """`count` weights as they are, at the ones of a mask; a last row's mask may have fewer."""
+    ones = [c for c in range(COLUMNS) if int(word) >> c & 1][:count]
+    spread = np.zeros(COLUMNS, dtype=values.dtype)
+    spread[ones] = load(values, index, count)[: len(ones)]
     return spread
 
 

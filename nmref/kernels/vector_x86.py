@@ -13,6 +13,7 @@ from nmref.kernels import vector_plain
 from nmref.kernels.vector import (
     BIT,
     F32,
+    HALF,
     LONG,
     WORD,
     Build,
@@ -45,7 +46,7 @@ def expand(typing_context: Any, values: Any, index: Any, word: Any) -> tuple[Any
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         packed = ir.VectorType(context.get_value_type(values.dtype), WEIGHTS)
         found = fetch(context, builder, signature.args[0], arguments[0], arguments[1], packed)
-        return _expanded(builder, found, values.dtype, arguments[2])
+        return _as_float32(builder, _expanded(builder, found, arguments[2]), values.dtype)
 
     return Lanes(types.float32, COLUMNS)(values, types.intp, types.uint64), build
 
@@ -57,35 +58,61 @@ def expand_some(
     """The same at the end of a row: reads only `count` weights, 0 to 32."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        element = context.get_value_type(values.dtype)
-        vector = ir.VectorType(element, WEIGHTS)
-        start = pointer(context, builder, signature.args[0], arguments[0], arguments[1], vector)
-        one = ir.Constant(LONG, 1)
-        ones = builder.trunc(builder.sub(builder.shl(one, arguments[3]), one), WORD)
-        there = builder.bitcast(ones, ir.VectorType(BIT, WEIGHTS))
-        found = call(
-            builder,
-            f"llvm.masked.load.v{WEIGHTS}{_short(element)}.p0",
-            vector,
-            start,
-            ir.Constant(WORD, values.dtype.bitwidth // 8),
-            there,
-            constant(vector, 0),
-        )
-        return _expanded(builder, found, values.dtype, arguments[2])
+        found = _some(context, builder, signature, arguments)
+        return _as_float32(builder, _expanded(builder, found, arguments[2]), values.dtype)
 
     kind = Lanes(types.float32, COLUMNS)
     return kind(values, types.intp, types.uint64, types.intp), build
+
+
+@primitive
+def expand_pairs(typing_context: Any, values: Any, index: Any, word: Any) -> tuple[Any, Build]:
+    """BF16 as `expand` has it, not widened: 32 int32 lanes of two columns each, in order."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        packed = ir.VectorType(HALF, WEIGHTS)
+        found = fetch(context, builder, signature.args[0], arguments[0], arguments[1], packed)
+        return _as_pairs(builder, _expanded(builder, found, arguments[2]))
+
+    return Lanes(types.int32, COLUMNS // 2)(values, types.intp, types.uint64), build
+
+
+@primitive
+def expand_some_pairs(
+    typing_context: Any, values: Any, index: Any, word: Any, count: Any
+) -> tuple[Any, Build]:
+    """The same at the end of a row: reads only `count` weights, 0 to 32."""
+
+    def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        found = _some(context, builder, signature, arguments)
+        return _as_pairs(builder, _expanded(builder, found, arguments[2]))
+
+    kind = Lanes(types.int32, COLUMNS // 2)
+    return kind(values, types.intp, types.uint64, types.intp), build
+
+
+def _some(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """The first `count` of 32 weights, and zeros; nothing behind them is read."""
+    array, index, _, count = arguments
+    kind = signature.args[0].dtype
+    vector = ir.VectorType(context.get_value_type(kind), WEIGHTS)
+    start = pointer(context, builder, signature.args[0], array, index, vector)
+    one = ir.Constant(LONG, 1)
+    ones = builder.trunc(builder.sub(builder.shl(one, count), one), WORD)
+    there = builder.bitcast(ones, ir.VectorType(BIT, WEIGHTS))
+    align = ir.Constant(WORD, kind.bitwidth // 8)
+    name = f"llvm.masked.load.v{WEIGHTS}{_short(vector.element)}.p0"
+    return call(builder, name, vector, start, align, there, constant(vector, 0))
 
 
 def _short(element: ir.Type) -> str:
     return "f32" if element == F32 else f"i{element.width}"
 
 
-def _expanded(builder: Any, packed: Any, kind: Any, word: Any) -> Any:
-    """Blocks of as many columns as fill a 512-bit register, widened and put side by side."""
+def _expanded(builder: Any, packed: Any, word: Any) -> list[Any]:
+    """The 64 columns in parts of as many as fill a 512-bit register."""
     element = packed.type.element
-    columns = COLUMNS if kind == types.int8 else 16 if kind == types.float32 else 32
+    columns = 512 // (32 if element == F32 else element.width)
     parts = []
     for first in range(0, COLUMNS, columns):
         chosen = [first // 2 + i for i in range(columns // 2)] + [WEIGHTS] * (columns // 2)
@@ -95,14 +122,28 @@ def _expanded(builder: Any, packed: Any, kind: Any, word: Any) -> Any:
         wide = ir.VectorType(element, columns)
         name = f"llvm.x86.avx512.mask.expand.v{columns}{_short(element)}"
         ones = builder.bitcast(bits, ir.VectorType(BIT, columns))
-        spread = call(builder, name, wide, few, constant(wide, 0), ones)
-        parts.append(_even_odd(builder, spread) if kind == types.uint16 else spread)
+        parts.append(call(builder, name, wide, few, constant(wide, 0), ones))
+    return parts
+
+
+def _joined(builder: Any, parts: list[Any]) -> Any:
+    """Vectors, a power of two of them, one behind the other."""
     while len(parts) > 1:
         both = steps(2 * parts[0].type.count)
         parts = [
             builder.shuffle_vector(parts[i], parts[i + 1], both) for i in range(0, len(parts), 2)
         ]
-    return parts[0] if kind == types.uint16 else widened(builder, parts[0], kind, types.float32)
+    return parts[0]
+
+
+def _as_float32(builder: Any, parts: list[Any], kind: Any) -> Any:
+    if kind == types.uint16:
+        return _joined(builder, [_even_odd(builder, part) for part in parts])
+    return widened(builder, _joined(builder, parts), kind, types.float32)
+
+
+def _as_pairs(builder: Any, parts: list[Any]) -> Any:
+    return _joined(builder, [builder.bitcast(part, ir.VectorType(WORD, 16)) for part in parts])
 
 
 def _even_odd(builder: Any, vector: Any) -> Any:
@@ -146,13 +187,7 @@ def dot_pairs(typing_context: Any, a: Any, b: Any, c: Any) -> tuple[Any, Build]:
             left, right = builder.bitcast(left, pairs), builder.bitcast(right, pairs)
             name = "llvm.x86.avx512bf16.dpbf16ps.512"
             results.append(call(builder, name, sums.type, sums, left, right))
-        while len(results) > 1:
-            both = steps(2 * results[0].type.count)
-            results = [
-                builder.shuffle_vector(results[i], results[i + 1], both)
-                for i in range(0, len(results), 2)
-            ]
-        return results[0]
+        return _joined(builder, results)
 
     return c(a, b, c), build
 

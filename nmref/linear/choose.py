@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
+from functools import cache
 
 from nmref.kernels import isa
 from nmref.linear.prepared import Prepared
 
 FEW = 8
 """Tokens up to which one pass over the rows is best where weights can be spread in registers."""
+
+WIDEST = {"portable": 16, "avx2": 64, "avx512": 128, "amx": 128}
+"""Lanes that a panel's sums can have without leaving the registers."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,8 @@ class Choice:
 
     Attributes
     ----------
-    kernel : "rows512", "rows256", "rows", "panel", "pairs", "amx", or "dense" (expand, then BLAS).
+    kernel : "rows512", "dots512", "rows256", "rows", "panel", "pairs", "amx", or "dense" (expand,
+        then BLAS).
     tokens : how many it takes at once: the tokens of a row kernel, the lanes of a panel.
     why : for people.
     """
@@ -32,17 +38,23 @@ def choose(weight: Prepared, tokens: int, x_dtype: str, *, plain_x: bool = True)
 
     plain_x : no x is subnormal.  Raises T_ARGUMENT if NMREF_ISA is wrong.
     """
-    use = isa.chosen()
+    use, bfloat_dots = _machine(os.environ.get("NMREF_ISA"))
     if not weight.halves:
         return Choice("dense", 0, f"{weight.pattern} does not store 8 of every 16 columns")
     if x_dtype == "I8":
-        return Choice("panel", _lanes(tokens, 64), "integers")
+        return Choice("panel", _lanes(tokens, min(64, WIDEST[use])), "integers")
+    if x_dtype == "BF16" and plain_x and (bfloat := _bfloat(weight, tokens, use, bfloat_dots)):
+        return bfloat
     if few := _few(weight, tokens, use):
         return few
-    if x_dtype == "BF16" and (bfloat := _bfloat(weight, tokens, use, plain_x)):
-        return bfloat
-    widest = {"portable": 16, "avx2": 64}.get(use, 128)
-    return Choice("panel", _lanes(tokens, widest), f"{use}, only stored weights are multiplied")
+    return Choice(
+        "panel", _lanes(tokens, WIDEST[use]), f"{use}, only stored weights are multiplied"
+    )
+
+
+def widest() -> int:
+    """Lanes of sums for a panel kernel here."""
+    return WIDEST[_machine(os.environ.get("NMREF_ISA"))[0]]
 
 
 def _few(weight: Prepared, tokens: int, use: str) -> Choice | None:
@@ -56,13 +68,22 @@ def _few(weight: Prepared, tokens: int, use: str) -> Choice | None:
     return None
 
 
-def _bfloat(weight: Prepared, tokens: int, use: str, plain_x: bool) -> Choice | None:
+@cache
+def _machine(wanted: str | None) -> tuple[str, bool]:
+    """The ISA, and whether it has BF16 dots; asked once for each value of NMREF_ISA."""
+    use = isa.chosen()
+    return use, use in ("avx512", "amx") and isa.has("avx512bf16")
+
+
+def _bfloat(weight: Prepared, tokens: int, use: str, dots: bool) -> Choice | None:
     """W and x BF16: instructions that multiply pairs, but take subnormals for zeros."""
-    if weight.dtype != "BF16" or weight.subnormal or not plain_x:
+    if weight.dtype != "BF16" or weight.subnormal:
         return None
+    if dots and tokens <= FEW:
+        return Choice("dots512", _power(tokens), f"{use}, BF16 dots of weights spread in registers")
     if use == "amx" and weight.out_dtype == "BF16":
         return Choice("amx", 16, "amx, loaded as sparse, computed as dense")
-    if use in ("avx512", "amx") and isa.has("avx512bf16") and weight.values.shape[1] % 2 == 0:
+    if dots and weight.values.shape[1] % 2 == 0:
         return Choice("pairs", _lanes(tokens, 64), f"{use}, pairs of stored BF16 weights")
     return None
 

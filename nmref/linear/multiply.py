@@ -89,7 +89,7 @@ def product(x: Array, weight: SparseWeight | Array, threads: int | None = None) 
     workers = max(1, min(threads or default_threads(), terms // TERMS_A_THREAD))
     view = kernel_view(x)
     y, seen = RUNS[choice.kernel](ready, view, choice.tokens, workers)
-    if seen & activations.SUBNORMAL and choice.kernel in ("pairs", "amx"):
+    if seen & activations.SUBNORMAL and choice.kernel in ("dots512", "pairs", "amx"):
         choice = choose(ready, len(x), name, plain_x=False)
         y, seen = RUNS[choice.kernel](ready, view, choice.tokens, workers)
     if seen & activations.NOT_FINITE:

@@ -52,7 +52,8 @@ class Prepared:
             np.zeros((self.rows, 0), dtype=dtype) for dtype in (kind, np.uint8)
         )
         if out is not None:
-            self.out_values, self.out_index = kernel_view(out.values), out.index.view()
+            self.out_values = kernel_view(out.values)
+            self.out_index = _inside(out.index, self.slots, self.columns)
         self.out_values.flags.writeable = self.out_index.flags.writeable = False
 
     @property
@@ -98,14 +99,25 @@ class Prepared:
     @cached_property
     def subnormal(self) -> bool:
         """Whether a BF16 value is subnormal: the BF16 instructions take those for zero."""
-        magnitude = self.values & np.uint16(0x7FFF)
-        return bool(((magnitude != 0) & (magnitude < 0x0080)).any())
+        parts = (self.values, self.out_values)
+        return any(prepare.has_subnormals(part) for part in parts if part.dtype == np.uint16)
 
     @property
     def nbytes(self) -> int:
         """Bytes that were made; the weight's own arrays do not count."""
         made = (self.__dict__.get(name) for name in ("words", "stored_columns", "pairs"))
         return sum(array.nbytes for array in made if array is not None)
+
+
+def _inside(index: Array, slots: int, columns: int) -> Array:
+    """Slots past the last column hold zeros: column 0 of their block does as well, and is there."""
+    last = columns % BLOCK
+    if not last or index[:, -slots:].max(initial=0) < last:
+        return index.view()
+    index = index.copy()
+    tail = index[:, -slots:]
+    tail[tail >= last] = 0
+    return index
 
 
 def _sealed(array: Array) -> Array:

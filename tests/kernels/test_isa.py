@@ -225,6 +225,6 @@ def test_in_a_process_of_its_own(variables):
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a system call of Linux")
 def test_the_system_call_answers():
     """Granted, or one of the errors that Linux and its sandboxes give."""
-    if isa._is_x86():
+    if isa.is_x86():
         known = (0, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.EPERM, errno.ENOSPC)
         assert isa._request_tiles() in known
