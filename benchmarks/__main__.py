@@ -2,32 +2,33 @@
 
 Each prints a table and gives one JSON document: what, where, versions, figures.  Without a name all
 measurements of speed run; `gates` takes minutes, needs yosys and iverilog, and writes a page.
+
+Two have options of their own: `matmul --help` (products against peers) and `report --help` (its
+JSON to benchmarks/RESULTS.md).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
+
+from benchmarks.machine import machine
 
 SPEED = ("codec", "packing", "profiles")
 NAMES = (*SPEED, "gates")
-
-
-def machine() -> dict[str, object]:
-    """CPU and versions that a figure depends on."""
-    lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    model = next((line.split(": ", 1)[1] for line in lines if line.startswith("model name")), "")
-    packages = {name: version(name) for name in ("numpy", "numba", "nmref")}
-    return {"cpu": model, "python": platform.python_version(), "packages": packages}
+COMMANDS = {"matmul": "benchmarks.matmul.run", "report": "benchmarks.report"}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
+    if sys.argv[1:] and sys.argv[1] in COMMANDS:
+        code: int = import_module(COMMANDS[sys.argv[1]]).main(sys.argv[2:])
+        return code
+    parser = argparse.ArgumentParser(
+        prog="benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("names", nargs="*", choices=[*NAMES, []], help=f"of {', '.join(NAMES)}")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures here")
     parser.add_argument("--small", action="store_true", help="a quick run of small sizes")

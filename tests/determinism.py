@@ -234,7 +234,7 @@ def start(environment: Environment, models: list[Path]) -> Outcome:
         arguments += ["--model", str(model.resolve())]
     begin = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="nmref-cache-") as cache:
-        variables["NUMBA_CACHE_DIR"] = cache
+        variables["NMREF_CACHE_DIR"] = cache
         done = subprocess.run(
             [*environment.command, "-m", "tests.determinism", *arguments],
             cwd=ROOT,

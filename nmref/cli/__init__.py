@@ -28,6 +28,9 @@ COMMANDS = {
     "conform": "run a program against the conformance suite",
     "vectors": "list or make conformance vectors, or check dots as text",
     "corpus": "make unusual valid files to test readers with",
+    "warmup": "compile all kernels for this machine, or remove compiled ones",
+    "doctor": "show what this machine offers and how it is used, and test that it works",
+    "bench": "measure products here, beside NumPy's",
     "demo": "the whole path on a real model",
 }
 

@@ -9,7 +9,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `nmref fetch`."""
     parser.epilog = (
         "examples:\n  nmref fetch smollm2-135m\n  nmref fetch hf:HuggingFaceTB/SmolLM2-135M\n\n"
-        "Prints the folder.  The cache is $XDG_CACHE_HOME/nmref, or ~/.cache/nmref."
+        "Prints the folder.  The cache: $NMREF_CACHE_DIR, $XDG_CACHE_HOME/nmref or ~/.cache/nmref."
     )
     parser.add_argument("name", help="smollm2-135m (93 MB), or hf:ORG/NAME")
     parser.add_argument(

@@ -20,6 +20,7 @@ from pathlib import Path
 
 from nmref.kernels.entries import owned
 from nmref.kernels.fingerprint import fingerprint, folder_name
+from nmref.paths import cache_home
 
 STALE_DAYS = 30
 SUFFIX = ".nmk"
@@ -99,12 +100,8 @@ def folder() -> Path | None:
 
 def _bases() -> Iterator[Base]:
     """In the order in which they are tried."""
-    if named := os.environ.get("NMREF_CACHE_DIR"):
-        yield Base(Path(named).absolute() / "kernels", "NMREF_CACHE_DIR")
-    elif os.path.isabs(named := os.environ.get("XDG_CACHE_HOME", "")):
-        yield Base(Path(named) / "nmref" / "kernels", "XDG_CACHE_HOME")
-    elif (home := Path(os.path.expanduser("~"))).is_absolute():
-        yield Base(home / ".cache" / "nmref" / "kernels", "home")
+    if found := cache_home():
+        yield Base(found[1] / "kernels", found[0])
     user = f"nmref-{os.getuid()}" if hasattr(os, "getuid") else "nmref"
     try:
         private = Path(tempfile.gettempdir()).absolute() / user

@@ -370,7 +370,7 @@ def _transposed(builder: Any, vectors: list[Any]) -> list[Any]:
 
 @primitive
 def prefetch(typing_context: Any, array: Any, index: Any, near: Any) -> tuple[Any, Build]:
-    """Ask for the cache line of array[index], which may not exist: 3 first-level cache, 2 second."""
+    """Ask for the cache line of array[index], 3: first-level cache, 2: second."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         start = pointer(context, builder, signature.args[0], arguments[0], arguments[1], BYTE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 import subprocess
@@ -25,6 +24,7 @@ from nmref.model.checkpoint import SIDE_FILES, dump_json, open_checkpoint, write
 from nmref.model.gguf import GGUFModel, library
 from nmref.model.llama import F32
 from nmref.model.tokenizer import Tokenizer, first_line
+from nmref.paths import cache_home
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,12 @@ _HUB_FILES += [name for name in SIDE_FILES if not name.startswith("tokenizer")]
 
 
 def cache_folder() -> Path:
-    """Where fetched models are kept: nmref/ in $XDG_CACHE_HOME, or in ~/.cache."""
-    base = os.environ.get("XDG_CACHE_HOME", "")
-    return (Path(base) if os.path.isabs(base) else Path.home() / ".cache") / "nmref"
+    """Where fetched models are kept (`paths.cache_home`).  Raises T_FETCH without a home folder."""
+    found = cache_home()
+    if found is None:
+        want = "NMREF_CACHE_DIR or XDG_CACHE_HOME"
+        raise NmrefError(Code.T_FETCH, "cache", "no home folder", want)
+    return found[1]
 
 
 def fetch(name: str, dtype: str = "BF16", cache: Path | None = None) -> Path:

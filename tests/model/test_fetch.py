@@ -401,11 +401,22 @@ def test_cast_refuses_overflow(dtype, value):
 
 
 def test_cache_folder_follows_xdg(monkeypatch, tmp_path):
+    monkeypatch.delenv("NMREF_CACHE_DIR", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache_folder() == tmp_path / "nmref"
     for value in ("", "relative/path"):  # the XDG rule: a relative path is ignored
         monkeypatch.setenv("XDG_CACHE_HOME", value)
         assert cache_folder() == Path.home() / ".cache" / "nmref"
+    monkeypatch.setenv("NMREF_CACHE_DIR", str(tmp_path / "other"))
+    assert cache_folder() == tmp_path / "other"
+
+
+def test_cache_folder_without_a_home(monkeypatch):
+    monkeypatch.setattr("nmref.model.fetch.cache_home", lambda: None)
+    with pytest.raises(NmrefError) as caught:
+        cache_folder()
+    want = "T_FETCH cache: no home folder, want NMREF_CACHE_DIR or XDG_CACHE_HOME"
+    assert str(caught.value) == want
 
 
 def test_fetch_hub(index, cache, monkeypatch):
