@@ -11,6 +11,7 @@ from typing import Any
 from nmref.dtypes import Array
 from nmref.kernels.compile import kernel
 from nmref.kernels.outliers import outlier_sum
+from nmref.kernels.rows512 import AHEAD_BYTES, AHEAD_ROWS
 from nmref.kernels.vector import claim, load, part, prefetch, store, tile, total, zeros
 from nmref.kernels.vector_x86 import WEIGHTS, dot_pairs, expand_pairs, expand_some_pairs
 
@@ -19,9 +20,6 @@ ROWS = 32
 
 NEAR = 192
 """Words of x of one token that fit the first-level cache beside the rest."""
-
-AHEAD = 4
-"""Rows, for the parts of rows lie too far apart for a CPU to fetch ahead by itself."""
 
 LANES = 16
 """Pairs in a register."""
@@ -40,7 +38,11 @@ def sums(tokens: int) -> int:
 @cache
 def dots512(tokens: int, slots: int) -> Any:
     """The kernel for so many tokens (a power of two) and outliers of a block of 256."""
-    every, chunk, dot = LANES * tokens, max(1, NEAR // tokens), outlier_sum(slots)
+    every, chunk, dot = (
+        LANES * tokens,
+        NEAR // tokens if tokens > 1 else 1 << 30,
+        outlier_sum(slots),
+    )
     wide = LANES * sums(tokens)
 
     @kernel(forceinline=True)
@@ -72,6 +74,8 @@ def dots512(tokens: int, slots: int) -> Any:
         count, per_row = words.shape[1], values.shape[1]
         flat, over, index = values.reshape(-1), out_values.reshape(-1), out_index.reshape(-1)
         xs, width, tail = natural.reshape(-1), natural.shape[1], per_row - (count - 1) * WEIGHTS
+        far = AHEAD_BYTES // 2 if tokens == 1 else AHEAD_ROWS * per_row
+        far_word = far // WEIGHTS if tokens == 1 else AHEAD_ROWS * count
         while True:
             first = claim(counter, ROWS)
             if first >= words.shape[0]:
@@ -84,8 +88,8 @@ def dots512(tokens: int, slots: int) -> Any:
                     acc = load(scratch, o, wide) if begin else zeros(scratch, wide)
                     v = r * per_row
                     for w in range(begin, min(end, count - 1)):
-                        if tokens > 1:
-                            prefetch(flat, v + AHEAD * per_row + w * WEIGHTS, 3)
+                        prefetch(flat, v + w * WEIGHTS + far, 3)
+                        prefetch(words, r * count + w + far_word, 3)
                         acc = times(expand_pairs(flat, v + w * WEIGHTS, words[r, w]), x, w, acc)
                     if end == count:
                         w = count - 1

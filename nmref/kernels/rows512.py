@@ -35,7 +35,17 @@ ROWS = 32
 """Rows that are claimed together."""
 
 NEAR = 96
-"""Words of x of one token that fit the first-level cache beside the rest."""
+"""Words of x of one token that fit the first-level cache beside the rest, for several tokens."""
+
+AHEAD_BYTES = 8192
+"""For one token, whose weights pass in the order of their addresses: CPUs fetch ahead themselves,
+but not past the end of a page."""
+
+AHEAD_ROWS = 4
+"""For several tokens, whose parts of rows lie pages apart."""
+
+LINE = 64
+"""Bytes."""
 
 
 def size(tokens: int) -> int:
@@ -52,7 +62,7 @@ def scratch_size(tokens: int) -> int:
 def rows512(tokens: int, slots: int) -> Any:
     """The kernel for so many tokens and outliers of a block of 256."""
     lanes = size(tokens)
-    every, chunk = lanes * tokens, max(1, NEAR // tokens)
+    every, chunk = lanes * tokens, NEAR // tokens if tokens > 1 else 1 << 30
     parts, dot = tuple(range(0, COLUMNS, lanes)), outlier_sum(slots)
 
     @kernel(forceinline=True)
@@ -87,6 +97,8 @@ def rows512(tokens: int, slots: int) -> Any:
         count, per_row = words.shape[1], values.shape[1]
         flat, over, index = values.reshape(-1), out_values.reshape(-1), out_index.reshape(-1)
         xs, wide, tail = natural.reshape(-1), natural.shape[1], per_row - (count - 1) * WEIGHTS
+        far = AHEAD_BYTES // values.itemsize if tokens == 1 else AHEAD_ROWS * per_row
+        far_word = far // WEIGHTS if tokens == 1 else AHEAD_ROWS * count
         while True:
             first = claim(counter, ROWS)
             if first >= words.shape[0]:
@@ -99,11 +111,9 @@ def rows512(tokens: int, slots: int) -> Any:
                     acc = load(scratch, o, every) if begin else zeros(x, every)
                     v = r * per_row
                     for w in range(begin, min(end, count - 1)):
-                        if tokens > 1:
-                            near = v + per_row + w * WEIGHTS
-                            prefetch(flat, near, 3)
-                            if values.itemsize > 2:
-                                prefetch(flat, near + WEIGHTS // 2, 3)
+                        for line in range(0, WEIGHTS * values.itemsize, LINE):
+                            prefetch(flat, v + w * WEIGHTS + line // values.itemsize + far, 3)
+                        prefetch(words, r * count + w + far_word, 3)
                         acc = times(expand(flat, v + w * WEIGHTS, words[r, w]), scale, r, x, w, acc)
                     if end == count:
                         w = count - 1

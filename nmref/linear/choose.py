@@ -13,7 +13,7 @@ FEW = 8
 """Tokens up to which one pass over the rows is best where weights can be spread in registers."""
 
 WIDEST = {"portable": 16, "avx2": 64, "avx512": 128, "amx": 128}
-"""Lanes that a panel's sums can have without leaving the registers."""
+"""Tokens of a panel whose sums fit half of the registers."""
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,10 @@ def choose(weight: Prepared, tokens: int, x_dtype: str, *, plain_x: bool = True)
     )
 
 
-def widest() -> int:
-    """Lanes of sums for a panel kernel here."""
-    return WIDEST[_machine(os.environ.get("NMREF_ISA"))[0]]
+def panel_sums(lanes: int) -> int:
+    """Lanes of sums for a panel kernel here: the wider the panel, the fewer FMAs wait in a row."""
+    widest = WIDEST[_machine(os.environ.get("NMREF_ISA"))[0]]
+    return max(widest, 2 * lanes) if widest == 128 else widest
 
 
 def _few(weight: Prepared, tokens: int, use: str) -> Choice | None:

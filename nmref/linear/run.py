@@ -17,7 +17,7 @@ from nmref.kernels.panel import panel
 from nmref.kernels.rows256 import rows256
 from nmref.kernels.rows512 import rows512, scratch_size, size
 from nmref.kernels.rows_portable import rows_portable
-from nmref.linear.choose import widest
+from nmref.linear.choose import panel_sums
 from nmref.linear.pool import share
 from nmref.linear.prepared import BLOCK, GROUP, Prepared
 
@@ -181,7 +181,7 @@ def by_panel(weight: Prepared, x: Array, lanes: int, threads: int) -> tuple[Arra
     scale = None if integers else weight.scale
 
     def work(_: int) -> None:
-        panel(lanes, widest())(
+        panel(lanes, panel_sums(lanes))(
             weight.values,
             weight.stored_columns,
             scale,
