@@ -70,7 +70,7 @@ def _weights(lanes: int, count: int) -> Any:
 @cache
 def pairs(lanes: int) -> Any:
     """The kernel for panels of `lanes` tokens."""
-    wide = max(128, 4 * lanes)  # eight or sixteen registers of sums
+    wide = 128  # eight registers of sums
     together, depth, stride = wide // lanes, NEAR // lanes, ROOM * lanes
     folded, single = fold(lanes, wide), _weights(lanes, 1)
     weights, xs, x_of = (

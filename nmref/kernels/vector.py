@@ -83,6 +83,29 @@ def spread(builder: Any, scalar: Any, count: int) -> Any:
     return builder.shuffle_vector(first, undefined, constant(ir.VectorType(WORD, count), 0))
 
 
+def joined(builder: Any, *vectors: Any) -> Any:
+    """Vectors of one element type, one behind the other."""
+    if len(vectors) > 2:
+        half = len(vectors) // 2
+        vectors = joined(builder, *vectors[:half]), joined(builder, *vectors[half:])
+    if len(vectors) == 1:
+        return vectors[0]
+    counts = [vector.type.count for vector in vectors]
+    size = max(counts)
+    grown = [
+        vector
+        if count == size
+        else builder.shuffle_vector(
+            vector,
+            vector,
+            ir.Constant(ir.VectorType(WORD, size), [min(i, count - 1) for i in range(size)]),
+        )
+        for vector, count in zip(vectors, counts, strict=True)
+    ]
+    chosen = [*range(counts[0]), *range(size, size + counts[1])]
+    return builder.shuffle_vector(*grown, ir.Constant(ir.VectorType(WORD, len(chosen)), chosen))
+
+
 def shaped(element: ir.Type, like: ir.Type) -> ir.Type:
     """`element` as a scalar or a vector, whichever `like` is."""
     return ir.VectorType(element, like.count) if isinstance(like, ir.VectorType) else element
@@ -270,7 +293,7 @@ def cat(typing_context: Any, a: Any, b: Any) -> tuple[Any, Build]:
     kind = Lanes(a.element, a.count + b.count)
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return builder.shuffle_vector(*arguments, steps(kind.count))
+        return joined(builder, *arguments)
 
     return kind(a, b), build
 

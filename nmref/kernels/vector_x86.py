@@ -21,6 +21,7 @@ from nmref.kernels.vector import (
     call,
     constant,
     fetch,
+    joined,
     pointer,
     primitive,
     spread,
@@ -126,24 +127,14 @@ def _expanded(builder: Any, packed: Any, word: Any) -> list[Any]:
     return parts
 
 
-def _joined(builder: Any, parts: list[Any]) -> Any:
-    """Vectors, a power of two of them, one behind the other."""
-    while len(parts) > 1:
-        both = steps(2 * parts[0].type.count)
-        parts = [
-            builder.shuffle_vector(parts[i], parts[i + 1], both) for i in range(0, len(parts), 2)
-        ]
-    return parts[0]
-
-
 def _as_float32(builder: Any, parts: list[Any], kind: Any) -> Any:
     if kind == types.uint16:
-        return _joined(builder, [_even_odd(builder, part) for part in parts])
-    return widened(builder, _joined(builder, parts), kind, types.float32)
+        return joined(builder, *(_even_odd(builder, part) for part in parts))
+    return widened(builder, joined(builder, *parts), kind, types.float32)
 
 
 def _as_pairs(builder: Any, parts: list[Any]) -> Any:
-    return _joined(builder, [builder.bitcast(part, ir.VectorType(WORD, 16)) for part in parts])
+    return joined(builder, *(builder.bitcast(part, ir.VectorType(WORD, 16)) for part in parts))
 
 
 def _even_odd(builder: Any, vector: Any) -> Any:
@@ -187,7 +178,7 @@ def dot_pairs(typing_context: Any, a: Any, b: Any, c: Any) -> tuple[Any, Build]:
             left, right = builder.bitcast(left, pairs), builder.bitcast(right, pairs)
             name = "llvm.x86.avx512bf16.dpbf16ps.512"
             results.append(call(builder, name, sums.type, sums, left, right))
-        return _joined(builder, results)
+        return joined(builder, *results)
 
     return c(a, b, c), build
 
