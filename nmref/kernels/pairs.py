@@ -33,6 +33,9 @@ from nmref.kernels.vector import (
 )
 from nmref.kernels.vector_x86 import dot_pairs, join, pair
 
+WIDE = 128
+"""Lanes of sums: eight registers."""
+
 NEAR = 256
 """Lanes times groups whose pairs of x stay near."""
 
@@ -70,9 +73,8 @@ def _weights(lanes: int, count: int) -> Any:
 @cache
 def pairs(lanes: int) -> Any:
     """The kernel for panels of `lanes` tokens."""
-    wide = 128  # eight registers of sums
-    together, depth, stride = wide // lanes, NEAR // lanes, ROOM * lanes
-    folded, single = fold(lanes, wide), _weights(lanes, 1)
+    together, depth, stride = WIDE // lanes, NEAR // lanes, ROOM * lanes
+    folded, single = fold(lanes, WIDE), _weights(lanes, 1)
     weights, xs, x_of = (
         _weights(lanes, together),
         rows_of(lanes, together, 8, stride),
@@ -100,7 +102,7 @@ def pairs(lanes: int) -> Any:
         acc: Any,
     ) -> Any:
         """`groups` whole groups of a row, then `rest` pairs of one more."""
-        many, g = zeros(x, wide), 0
+        many, g = zeros(x, WIDE), 0
         while g + together <= groups:
             for j in range(HALF):
                 of_x = xs(table, g * stride, codes, c + g, 8 * j)
