@@ -13,15 +13,18 @@ from nmref.kernels import activations
 from nmref.kernels.rows import dense_rows
 from nmref.linear.choose import choose
 from nmref.linear.pool import default_threads
-from nmref.linear.prepared import kernel_view, prepared
+from nmref.linear.prepared import Prepared, kernel_view, prepared
 from nmref.linear.run import RUNS
 from nmref.numerics import Profile, by_profile, expand, fast
 from nmref.tensor import SparseWeight
 
 F32 = npt.NDArray[np.float32]
 
-TERMS_A_THREAD = 1 << 18
-"""Stored weights times tokens: fewer are not worth waking a thread."""
+WORTH_A_THREAD = 200.0
+"""Microseconds of work: waking a thread takes up to a hundred."""
+
+BYTES_A_MICROSECOND, TERMS_A_MICROSECOND = 30e3, 50e3
+"""About what one core does: bytes of weights read, stored weights times tokens multiplied."""
 
 
 def matmul(
@@ -85,8 +88,7 @@ def product(x: Array, weight: SparseWeight | Array, threads: int | None = None) 
     choice = choose(ready, len(x), name)
     if choice.kernel == "dense":
         return _integers(x, weight) if integers else _dense(widen(x), expand(weight))
-    terms = ready.values.size * len(x)
-    workers = max(1, min(threads or default_threads(), terms // TERMS_A_THREAD))
+    workers = _workers(ready, len(x), threads or default_threads())
     view = kernel_view(x)
     y, seen = RUNS[choice.kernel](ready, view, choice.tokens, workers)
     if seen & activations.SUBNORMAL and choice.kernel in ("dots512", "pairs", "amx"):
@@ -95,6 +97,13 @@ def product(x: Array, weight: SparseWeight | Array, threads: int | None = None) 
     if seen & activations.NOT_FINITE:
         return _dense(widen(x), expand(weight))
     return y
+
+
+def _workers(weight: Prepared, tokens: int, threads: int) -> int:
+    """No more threads than the work is worth."""
+    read = (weight.values.nbytes + weight.out_values.nbytes) / BYTES_A_MICROSECOND
+    multiplied = weight.values.size * tokens / TERMS_A_MICROSECOND
+    return max(1, min(threads, int(max(read, multiplied) / WORTH_A_THREAD)))
 
 
 def _integers(x: Array, weight: SparseWeight) -> Array:

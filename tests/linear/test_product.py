@@ -120,7 +120,7 @@ def test_subnormal_weights_and_activations_are_not_lost(forced, tokens):
 @pytest.mark.parametrize("tokens", [1, 2, 8, 33, 200])
 @pytest.mark.parametrize("x_dtype", [np.float32, BF16], ids=["float32", "bfloat16"])
 def test_threads_change_nothing(forced, tokens, x_dtype, monkeypatch):
-    monkeypatch.setattr(multiply, "TERMS_A_THREAD", 1)
+    monkeypatch.setattr(multiply, "WORTH_A_THREAD", 1e-6)
     rng = np.random.default_rng(tokens)
     for outliers in (None, "4:256"):
         packed = weight(rng, 150, 172, dtype=BF16, outliers=outliers)
