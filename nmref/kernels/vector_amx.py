@@ -17,7 +17,7 @@ from numba.core import types
 
 from nmref.dtypes import Array
 from nmref.kernels import tiles_plain
-from nmref.kernels.vector import (
+from nmref.kernels.lanes import (
     BIT,
     BYTE,
     HALF,

@@ -10,7 +10,7 @@ from numba import config
 from numba.core import types
 
 from nmref.kernels import vector_plain
-from nmref.kernels.vector import (
+from nmref.kernels.lanes import (
     BIT,
     F32,
     HALF,

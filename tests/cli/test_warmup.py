@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -25,6 +26,8 @@ def place(tmp_path, monkeypatch):
     some = [job for job in jobs.jobs() if job.name in QUICK]
     monkeypatch.setattr(jobs, "jobs", lambda: some)
     monkeypatch.setenv("NMREF_CACHE_DIR", str(tmp_path))
+    (tmp_path / "temporary").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
     cache.place.cache_clear()
     yield tmp_path / "kernels"
     cache.place.cache_clear()

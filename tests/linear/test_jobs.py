@@ -46,7 +46,7 @@ def test_after_warm_up_nothing_is_compiled(warm, tmp_path):
     """Prune, pack, verify, generate, evaluate, load, multiply: all of it from the cache."""
     text = python("-m", "tests.linear.real_work", str(tmp_path))
     compiled, loaded, new = json.loads(text.splitlines()[-1])
-    assert (compiled, new) == (0, [])
+    assert compiled == 0, new  # other tests fill the same cache: new files alone tell nothing
     assert loaded > 0
 
 
