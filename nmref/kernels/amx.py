@@ -14,7 +14,8 @@ import numpy as np
 from nmref.dtypes import Array
 from nmref.kernels.activations import NOT_FINITE, SUBNORMAL, TILE, unpack
 from nmref.kernels.compile import kernel
-from nmref.kernels.panel import AHEAD, BLOCK
+from nmref.kernels.outliers import BLOCK
+from nmref.kernels.panel import AHEAD
 from nmref.kernels.prepare import MAGNITUDE, NORMAL, below
 from nmref.kernels.vector import claim, prefetch, transpose
 from nmref.kernels.vector_amx import (

@@ -1,4 +1,4 @@
-"""The outliers of a row, times one token."""
+"""Outliers times tokens: those of a row and one token, or of many rows and a panel."""
 
 from __future__ import annotations
 
@@ -9,7 +9,18 @@ import numpy as np
 
 from nmref.dtypes import Array
 from nmref.kernels.compile import kernel
-from nmref.kernels.vector import fma, gather, total, weights, zeros
+from nmref.kernels.vector import (
+    broadcast,
+    fma,
+    gather,
+    item,
+    load,
+    scalar,
+    store,
+    total,
+    weights,
+    zeros,
+)
 
 BLOCK = 256
 
@@ -35,5 +46,37 @@ def outlier_sum(slots: int) -> Any:
             acc = fma(weights(values, at, x, slots), gather(x, first, index, at, slots), acc)
             at += slots
         return total(acc)
+
+    return run
+
+
+@cache
+def outlier_panel(lanes: int) -> Any:
+    """The function that adds outliers to the sums of a tile of rows, for `lanes` tokens."""
+
+    @kernel
+    def run(
+        values: Array,
+        index: Array,
+        slots: int,
+        first: int,
+        last: int,
+        x: Array,
+        start: int,
+        sums: Array,
+    ) -> None:
+        """values, index [R, O * slots]; x's column 0 is at `start`; sums [last - first][lanes].
+
+        One block of columns after the other, so that its x stays near.
+        """
+        flat, columns, width = values.reshape(-1), index.reshape(-1), values.shape[1]
+        for b in range(width // slots):
+            for r in range(first, last):
+                o, at = (r - first) * lanes, r * width + b * slots
+                acc = load(sums, o, lanes)
+                for j in range(at, at + slots):
+                    row = start + (b * BLOCK + np.intp(item(columns, j))) * lanes
+                    acc = fma(broadcast(scalar(flat, j, x), lanes), load(x, row, lanes), acc)
+                store(sums, o, acc)
 
     return run

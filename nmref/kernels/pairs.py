@@ -16,18 +16,15 @@ import numpy as np
 from nmref.dtypes import Array
 from nmref.kernels.activations import unpack
 from nmref.kernels.compile import kernel
-from nmref.kernels.panel import AHEAD, BLOCK, FAR, GROUP, LINE, fold, rows_of
+from nmref.kernels.outliers import outlier_panel
+from nmref.kernels.panel import AHEAD, FAR, GROUP, LINE, fold, rows_of
 from nmref.kernels.prepare import PAIR_COUNT, PAIRS, STORED
 from nmref.kernels.vector import (
     add,
-    broadcast,
     cat,
     claim,
-    fma,
-    item,
     load,
     prefetch,
-    scalar,
     store,
     zeros,
 )
@@ -74,7 +71,7 @@ def _weights(lanes: int, count: int) -> Any:
 def pairs(lanes: int) -> Any:
     """The kernel for panels of `lanes` tokens."""
     together, depth, stride = WIDE // lanes, NEAR // lanes, ROOM * lanes
-    folded, single = fold(lanes, WIDE), _weights(lanes, 1)
+    folded, single, outliers = fold(lanes, WIDE), _weights(lanes, 1), outlier_panel(lanes)
     weights, xs, x_of = (
         _weights(lanes, together),
         rows_of(lanes, together, 8, stride),
@@ -136,7 +133,7 @@ def pairs(lanes: int) -> Any:
         of one panel at a time.
         """
         rows, groups, per_row = pair_codes.shape[0], pair_codes.shape[1], values.shape[1]
-        flat, over, index = values.reshape(-1), out_values.reshape(-1), out_index.reshape(-1)
+        flat = values.reshape(-1)
         codes, tiles, whole = pair_codes.reshape(-1), (rows + tile - 1) // tile, per_row // STORED
         while True:
             unit = claim(counter, 1)
@@ -158,15 +155,8 @@ def pairs(lanes: int) -> Any:
                     prefetch(codes, c + AHEAD * groups, 3)
                     acc = load(scratch, o, lanes) if g0 else zeros(x, lanes)
                     store(scratch, o, base(flat, v, codes, c, count, rest, table, x, acc))
-            for b in range((groups * GROUP + BLOCK - 1) // BLOCK if slots else 0):
-                for r in range(first, last):
-                    o = (r - first) * lanes
-                    acc = load(scratch, o, lanes)
-                    v = r * out_values.shape[1] + b * slots
-                    for j in range(v, v + slots):
-                        of_x = load(x, start + (b * BLOCK + np.intp(item(index, j))) * lanes, lanes)
-                        acc = fma(broadcast(scalar(over, j, x), lanes), of_x, acc)
-                    store(scratch, o, acc)
+            if slots:
+                outliers(out_values, out_index, slots, first, last, x, start, scratch)
             unpack(scratch, lanes, y, token, first, last - first)
 
     return run

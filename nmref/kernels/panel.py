@@ -15,6 +15,7 @@ import numpy as np
 from nmref.dtypes import Array
 from nmref.kernels.activations import unpack
 from nmref.kernels.compile import kernel
+from nmref.kernels.outliers import outlier_panel
 from nmref.kernels.prepare import STORED
 from nmref.kernels.vector import (
     add,
@@ -43,9 +44,6 @@ the last row's, where no CPU does so by itself."""
 
 LINE = 64
 """Bytes."""
-
-BLOCK = 256
-"""Columns of an outlier block."""
 
 
 @cache
@@ -121,7 +119,7 @@ def panel(lanes: int, wide: int) -> Any:
     `wide` / `lanes` groups are multiplied side by side: one sum would wait for itself.
     """
     together, depth, stride = wide // lanes, NEAR // lanes, GROUP * lanes
-    folded, single = fold(lanes, wide), _weights(lanes, 1)
+    folded, single, outliers = fold(lanes, wide), _weights(lanes, 1), outlier_panel(lanes)
     weights, xs, x_of = (
         _weights(lanes, together),
         rows_of(lanes, together, 4, stride),
@@ -176,7 +174,7 @@ def panel(lanes: int, wide: int) -> Any:
         tile of rows of one panel at a time.
         """
         rows, groups, per_row = columns.shape[0], columns.shape[1], values.shape[1]
-        flat, over, index = values.reshape(-1), out_values.reshape(-1), out_index.reshape(-1)
+        flat = values.reshape(-1)
         codes, tiles, whole = columns.reshape(-1), (rows + tile - 1) // tile, per_row // STORED
         while True:
             unit = claim(counter, 1)
@@ -196,15 +194,8 @@ def panel(lanes: int, wide: int) -> Any:
                     prefetch(codes, c + AHEAD * groups, 3)
                     acc = load(scratch, o, lanes) if g0 else zeros(x, lanes)
                     store(scratch, o, base(flat, v, codes, c, count, rest, x, near, scale, r, acc))
-            for b in range((groups * GROUP + BLOCK - 1) // BLOCK if slots else 0):
-                for r in range(first, last):
-                    o = (r - first) * lanes
-                    acc = load(scratch, o, lanes)
-                    v = r * out_values.shape[1] + b * slots
-                    for j in range(v, v + slots):
-                        of_x = load(x, start + (b * BLOCK + np.intp(item(index, j))) * lanes, lanes)
-                        acc = fma(broadcast(scalar(over, j, x), lanes), of_x, acc)
-                    store(scratch, o, acc)
+            if slots:
+                outliers(out_values, out_index, slots, first, last, x, start, scratch)
             unpack(scratch, lanes, y, token, first, last - first)
 
     return run
