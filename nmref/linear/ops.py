@@ -40,11 +40,11 @@ class Fast:
 
     def softmax(self, x: F32, allowed: Bool) -> F32:
         """Over the allowed elements; the sum is taken in float64."""
-        inside = np.where(allowed, x, np.float32(-np.inf))
-        e: F32 = np.exp(inside - inside.max(axis=-1, keepdims=True))
-        total: F32 = e.sum(axis=-1, keepdims=True, dtype=np.float64).astype(np.float32)
-        y: F32 = e / total
-        return y
+        e: F32 = np.where(allowed, x, np.float32(-np.inf))
+        e -= e.max(axis=-1, keepdims=True)
+        np.exp(e, out=e)
+        e /= e.sum(axis=-1, keepdims=True, dtype=np.float64).astype(np.float32)
+        return e
 
     def rms_norm(self, x: F32, gain: F32, eps: float) -> F32:
         """The mean is taken in float64."""

@@ -7,12 +7,12 @@ every weight is [R, K], y = x W^T.
 
 `ops` is the arithmetic: GOLDEN and the like give the bits that SPEC states, linear.FAST is quick.
 `tap(name, array)` is called with every intermediate; calibration and traces are taps.  A tap must
-not change or keep what it gets without a copy.
+not change or keep what it gets without a copy.  One that has a set `names` gets only those.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +40,10 @@ LINEAR_INPUT = {
     "mlp.down_proj": "activation",
 }
 """Kind of linear layer -> the tap inside its block that is its input x [T, K]."""
+
+
+QUERIES = 128
+"""Positions whose attention is computed at once."""
 
 
 def input_tap(weight: str) -> str:
@@ -132,7 +136,7 @@ def block(
 
     Its positions begin at cache.length, or at 0.
     """
-    inner = None if tap is None else lambda name, array: tap(f"layers.{layer}.{name}", array)
+    inner = None if tap is None else _Inner(tap, f"layers.{layer}.")
 
     def norm(x: F32, name: str) -> F32:
         gain = widen(_dense(weights[f"model.layers.{layer}.{name}.weight"]))
@@ -181,8 +185,9 @@ def attention(
 ) -> F32:
     """Causal grouped-query attention (SPEC 8.33): q [T, H*d], k and v [T, G*d] -> [T, H*d].
 
-    Query head h looks at key/value head h // (H / G).  One group at a time: the scores of all
-    heads, [H, T, S], are together in memory only when they are tapped.
+    Query head h looks at key/value head h // (H / G).  The heads of a group and QUERIES positions
+    at a time, so that their scores [H/G, T, S] fit a cache; all scores, [H, T, S], are together in
+    memory only where a tap wants them.
     """
     start, length = 0 if cache is None else cache.length, q.shape[-2]
     cos, sin = rope.tables(config.rope, start, length)  # [T, d/2]
@@ -197,21 +202,47 @@ def attention(
     allowed = (first[:, None] <= column) & (column < past[:, None])  # [T, S]
     scale = np.float32(1 / np.sqrt(np.float64(config.head_dim)))
     out = np.empty_like(queries)
-    kept: list[tuple[F32, F32]] = []
+    seen = _Scores.wanted(tap, len(queries), config.H, allowed)
     share = config.H // config.G
-    for b, g in np.ndindex(len(queries), config.G):
+    for b, g, begin in np.ndindex(len(queries), config.G, -(-length // QUERIES)):
         group = slice(g * share, (g + 1) * share)
+        rows = slice(begin * QUERIES, min((begin + 1) * QUERIES, length))
+        end = past[rows.stop - 1]  # no query of these sees a position from there on
         with np.errstate(all="ignore"):
-            scores = ops.scores(queries[b, group], keys[b, g]) * scale  # [H/G, T, S]
-        probs = ops.softmax(scores, allowed)  # [H/G, T, S]
-        out[b, group] = ops.mix(probs, values[b, g], first, past)  # [H/G, T, d]
-        if tap is not None:
-            kept.append((np.where(allowed, scores, np.float32(-np.inf)), probs))
-    if tap is not None:
-        shape = (*q.shape[:-2], config.H, *allowed.shape)  # [(B,) H, T, S]
-        tap("scores", np.concatenate([scores for scores, _ in kept]).reshape(shape))
-        tap("probs", np.concatenate([probs for _, probs in kept]).reshape(shape))
+            scores = ops.scores(queries[b, group, rows], keys[b, g, :end]) * scale  # [H/G, T, S]
+        probs = ops.softmax(scores, allowed[rows, :end])  # [H/G, T, S]
+        out[b, group, rows] = ops.mix(probs, values[b, g, :end], first[rows], past[rows])
+        if seen is not None:
+            seen.put((b, group, rows, slice(end)), scores, probs)
+    if seen is not None and tap is not None:
+        seen.show(tap, q.shape[:-2])
     return _rows(out, q.shape)  # [T, H*d]
+
+
+class _Scores:
+    """Scores and probabilities of all heads [B, H, T, S], put together for a tap."""
+
+    def __init__(self, batch: int, heads: int, allowed: npt.NDArray[np.bool_]) -> None:
+        self._allowed = allowed
+        self._scores = np.full((batch, heads, *allowed.shape), -np.inf, dtype=np.float32)
+        self._probs = np.zeros_like(self._scores)
+
+    @classmethod
+    def wanted(
+        cls, tap: Tap | None, batch: int, heads: int, allowed: npt.NDArray[np.bool_]
+    ) -> _Scores | None:
+        """None where no tap looks at them."""
+        return cls(batch, heads, allowed) if wants(tap, "scores", "probs") else None
+
+    def put(self, where: tuple[int, slice, slice, slice], scores: F32, probs: F32) -> None:
+        """Those of some heads [n, T, S], of their queries and positions."""
+        self._scores[where] = np.where(self._allowed[where[2:]], scores, np.float32(-np.inf))
+        self._probs[where] = probs
+
+    def show(self, tap: Tap, outer: tuple[int, ...]) -> None:
+        """[(B,) H, T, S] to the tap."""
+        for name, array in (("scores", self._scores), ("probs", self._probs)):
+            _seen(tap, name, array.reshape(*outer, *array.shape[1:]))
 
 
 def visible(config: LlamaConfig, start: int, count: int) -> tuple[Ints, Ints]:
@@ -263,7 +294,28 @@ def _dense(weight: SparseWeight | Array) -> Array:
     return weight
 
 
+class _Inner:
+    """A tap for the inside of a block: names get the block's before them."""
+
+    def __init__(self, tap: Tap, prefix: str) -> None:
+        self._tap, self._prefix = tap, prefix
+        names: frozenset[str] | None = getattr(tap, "names", None)
+        if names is not None:
+            self.names = {n.removeprefix(prefix) for n in names if n.startswith(prefix)}
+
+    def __call__(self, name: str, array: F32) -> None:
+        self._tap(self._prefix + name, array)
+
+
+def wants(tap: Tap | None, *names: str) -> bool:
+    """Whether a tap looks at any of these."""
+    if tap is None:
+        return False
+    asked: Collection[str] | None = getattr(tap, "names", None)
+    return asked is None or any(name in asked for name in names)
+
+
 def _seen(tap: Tap | None, name: str, array: F32) -> F32:
-    if tap is not None:
+    if tap is not None and wants(tap, name):
         tap(name, array)
     return array

@@ -10,6 +10,7 @@ import pytest
 import nmref
 from nmref.errors import NmrefError
 from nmref.linear import FAST
+from nmref.model import llama
 from nmref.model.config import linear_names
 from nmref.model.llama import LINEAR_INPUT, KVCache, forward, hidden, input_tap
 from nmref.numerics import GOLDEN, Golden, plain
@@ -289,6 +290,34 @@ def test_taps_are_the_inputs_of_the_linears(weights, config):
     for i, name in enumerate(linear_names(config)):
         y = nmref.matmul(seen[input_tap(name)], weights[name], "f64.seq")
         np.testing.assert_array_equal(y, seen[f"layers.{i // 7}.{outputs[i % 7]}"])
+
+
+@pytest.mark.parametrize("window", [None, 3])
+@pytest.mark.parametrize("queries", [1, 3])
+def test_positions_computed_at_once_change_no_bit(weights, config, window, queries, monkeypatch):
+    config = replace(config, sliding_window=window)
+
+    def taps():
+        seen = []
+        forward(weights, config, TOKENS, tap=lambda name, x: seen.append((name, x.tobytes())))
+        return seen
+
+    whole = taps()
+    monkeypatch.setattr(llama, "QUERIES", queries)
+    assert taps() == whole
+
+
+def test_a_tap_with_names_gets_those_only(weights, config):
+    seen = []
+
+    class Tap:
+        names = frozenset({"layers.1.attention", "layers.0.scores", "norm"})
+
+        def __call__(self, name, array):
+            seen.append(name)
+
+    forward(weights, config, TOKENS, tap=Tap())
+    assert seen == ["layers.0.scores", "layers.1.attention", "norm"]
 
 
 def test_forward_silu_of_very_negative_numbers_is_zero(weights, config):
