@@ -11,7 +11,8 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from nmref.errors import Code, NmrefError
-from nmref.linear import FAST
+from nmref.linear import Fast
+from nmref.linear.parallel import in_order
 from nmref.model.config import LlamaConfig
 from nmref.model.llama import F32, Weights, forward
 
@@ -55,11 +56,13 @@ def window_losses(
     if len(ids) < count * window:
         want = f"at least {count * window}: {count} x {window}"
         raise NmrefError(Code.T_TEXT, "text", f"{len(ids)} tokens", want)
-    losses = []
-    for i in tqdm(range(count), "perplexity", disable=not progress, file=sys.stderr):
+
+    def loss(i: int) -> float:
         part = np.asarray(ids[i * window : (i + 1) * window])
-        losses.append(mean_loss(forward(weights, config, part, ops=FAST)[:-1], part[1:]))
-    return losses
+        return mean_loss(forward(weights, config, part, ops=Fast(threads=1))[:-1], part[1:])
+
+    coming = in_order(loss, range(count))
+    return list(tqdm(coming, "perplexity", count, disable=not progress, file=sys.stderr))
 
 
 def mean_loss(logits: F32, targets: npt.NDArray[np.integer]) -> float:

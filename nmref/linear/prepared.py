@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from threading import Lock
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -125,11 +126,13 @@ def _sealed(array: Array) -> Array:
     return array
 
 
+_ONE_AT_A_TIME = Lock()  # two threads that need the same weight wait for one
 _PREPARED: WeakKeyDictionary[SparseWeight, Prepared] = WeakKeyDictionary()
 
 
 def prepared(weight: SparseWeight) -> Prepared:
     """The prepared form of a weight, made once and kept as long as the weight."""
-    if weight not in _PREPARED:
-        _PREPARED[weight] = Prepared(weight)
-    return _PREPARED[weight]
+    with _ONE_AT_A_TIME:
+        if weight not in _PREPARED:
+            _PREPARED[weight] = Prepared(weight)
+        return _PREPARED[weight]
