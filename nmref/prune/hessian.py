@@ -1,0 +1,109 @@
+"""Second-order statistics of a linear layer's input: H = (2 / samples) * sum of X^T X.
+
+H is the Hessian of ||X w - y||^2 for one output, the same for all outputs (Frantar and Alistarh
+2023, SparseGPT, section 3.1; the factor and the damping are those of its code).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.linalg import lapack
+
+from nmref.errors import Code, NmrefError
+
+Bool = npt.NDArray[np.bool_]
+F32 = npt.NDArray[np.float32]
+
+
+def gram(x: F32) -> F32:
+    """X^T X of one sample, x [T, K] -> [K, K], symmetric to the bit."""
+    product: F32 = x.T @ x  # NumPy computes one triangle and copies it
+    return product
+
+
+class Hessian:
+    """Running sum of X^T X, float32; the order of the samples is the order of the additions.
+
+    Samples may be multiplied side by side (`gram`) and merged in their order.
+    """
+
+    def __init__(self) -> None:
+        self._sum: F32 | None = None
+        self._samples = 0
+
+    def add(self, x: F32) -> None:
+        """Add one sample: x [T, K]."""
+        self.merge(gram(x))
+
+    def merge(self, product: F32) -> None:
+        """Add the `gram` [K, K] of one sample.  Raises T_ARGUMENT for another K."""
+        if self._sum is None:
+            self._sum = np.zeros_like(product)
+        if product.shape != self._sum.shape:
+            got, want = (f"{len(matrix)} columns" for matrix in (product, self._sum))
+            raise NmrefError(Code.T_ARGUMENT, "Hessian", got, want)
+        self._sum += product
+        self._samples += 1
+
+    def matrix(self) -> F32:
+        """H [K, K].  Raises T_ARGUMENT without a sample."""
+        if self._sum is None:
+            raise NmrefError(Code.T_ARGUMENT, "Hessian", "no activations", "at least one sample")
+        return self._sum * np.float32(2 / self._samples)
+
+
+def dead(h: F32) -> Bool:
+    """[K]: columns whose input was zero in every sample, so that no weight of theirs matters."""
+    columns: Bool = np.diagonal(h) == 0
+    return columns
+
+
+def damped(h: F32, damping: float) -> F32:
+    """H + damping * mean(diag H) * I, after 1 was put on the diagonal of dead columns.
+
+    Raises T_SCORE where H is not finite (an activation was not), T_ARGUMENT for a negative damping
+    or an H that is not square.
+    """
+    if not 0 <= damping < np.inf:
+        raise NmrefError(Code.T_ARGUMENT, "damping", str(damping), "0 or more")
+    check_hessian(h)
+    result = h.astype(np.float32)
+    diagonal = np.einsum("ii->i", result)  # a view
+    diagonal[dead(h)] = 1
+    diagonal += np.float32(damping * diagonal.mean(dtype=np.float64))
+    return result
+
+
+def upper_inverse(h: F32) -> F32:
+    """U [K, K], upper triangular with U^T U = H^-1, for a symmetric positive definite H.
+
+    With rows and columns in reverse order H = L L^T; back in order that is H = V V^T with V upper
+    triangular, so U = V^-1.  Computed in float64 and rounded once.
+
+    Raises T_SCORE where H is not finite or not positive definite.
+    """
+    check_hessian(h)
+    try:
+        lower = np.linalg.cholesky(h[::-1, ::-1].astype(np.float64))
+    except np.linalg.LinAlgError:
+        raise not_positive() from None
+    inverse, info = lapack.dtrtri(lower[::-1, ::-1], lower=0)
+    assert info == 0, info  # Cholesky's diagonal is positive
+    return np.ascontiguousarray(np.triu(inverse), dtype=np.float32)
+
+
+def not_positive() -> NmrefError:
+    """The error for a Hessian that cannot be solved with."""
+    want = "a larger damping or more samples"
+    return NmrefError(Code.T_SCORE, "Hessian", "not positive definite", want)
+
+
+def check_hessian(h: F32) -> None:
+    """Square (T_ARGUMENT) and finite (T_SCORE)."""
+    if h.ndim != 2 or h.shape[0] != h.shape[1]:
+        raise NmrefError(Code.T_ARGUMENT, "Hessian", f"shape {list(h.shape)}", "[K, K]")
+    bad = np.argwhere(~np.isfinite(h))
+    for row, column in bad[:1].tolist():
+        where = f"Hessian row {row} column {column}"
+        raise NmrefError(Code.T_SCORE, where, str(h[row, column]), "finite activations")
