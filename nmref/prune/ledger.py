@@ -1,0 +1,188 @@
+"""What a prune has brought: bytes, density, and what will run here, weight by weight."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from math import prod
+from typing import Any
+
+from nmref.dtypes import CONTAINER_DTYPES, Array, bits_of, container_name, nonzero
+from nmref.linear.choose import choose
+from nmref.linear.prepared import Prepared
+from nmref.prune.tables import aligned
+from nmref.tensor import SparseWeight
+
+TOKENS = (1, 64)
+"""Tokens at once for which kernels are named: generation, and a prompt."""
+
+DENSE_KERNEL = "dense"
+"""Of a weight that is not sparse, and `linear.choose`'s name for expanding one that is."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One tensor.
+
+    Attributes
+    ----------
+    pattern, outliers : "dense" and "none" where the tensor is stored as it was.
+    dense_nbytes : of the dense tensor; filling it with zeros changes nothing of that.
+    nonzero : stored values that are not zero.
+    kernels : tokens at once -> the kernel for float32 activations on this machine.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    pattern: str
+    outliers: str
+    dense_nbytes: int
+    packed_nbytes: int
+    nonzero: int
+    kernels: dict[int, str]
+
+    @property
+    def elements(self) -> int:
+        """Of the dense tensor."""
+        return prod(self.shape)
+
+    def runs(self, tokens: int) -> str:
+        """What happens with so many tokens, one of TOKENS."""
+        kernel = self.kernels[tokens]
+        if kernel != DENSE_KERNEL:
+            return f"sparse ({kernel})"
+        return "dense" if self.pattern == "dense" else "expanded to dense"
+
+
+HEADER = (
+    *("weight", "pattern", "outliers", "dense bytes", "with zeros", "packed bytes"),
+    *("density", "bits/elem", *(f"T = {tokens}" for tokens in TOKENS)),
+)
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """The matrices of the blocks, and all other tensors together.
+
+    Attributes
+    ----------
+    weights : in the order they came.
+    other_tensors, other_nbytes : how many, and what they take, before as after.
+    """
+
+    weights: tuple[Entry, ...]
+    other_tensors: int
+    other_nbytes: int
+
+    def total(self) -> dict[str, float]:
+        """Sums over `weights`: elements, dense, dense with zeros, packed bytes, density, bits."""
+        dense = sum(entry.dense_nbytes for entry in self.weights)
+        packed = sum(entry.packed_nbytes for entry in self.weights)
+        elements = sum(entry.elements for entry in self.weights)
+        kept = sum(entry.nonzero for entry in self.weights)
+        return {
+            "elements": elements,
+            "dense_nbytes": dense,
+            "dense_with_zeros_nbytes": dense,
+            "packed_nbytes": packed,
+            "density": _rate(kept, elements),
+            "bits_per_element": _rate(8 * packed, elements),
+        }
+
+    def text(self) -> str:
+        """A line for every weight, their sum, and how many run sparse here."""
+        return "\n".join(
+            [
+                aligned(HEADER, [*map(_cells, self.weights), self._total_cells()]),
+                "",
+                f"{self.other_tensors} other tensors: {self.other_nbytes} bytes",
+                *map(self._runs, TOKENS),
+            ]
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON; the keys of `kernels` and `runs` are numbers of tokens as text."""
+        rows = [
+            asdict(entry)
+            | {
+                "dense_with_zeros_nbytes": entry.dense_nbytes,
+                "density": _rate(entry.nonzero, entry.elements),
+                "bits_per_element": _rate(8 * entry.packed_nbytes, entry.elements),
+                "kernels": {str(tokens): kernel for tokens, kernel in entry.kernels.items()},
+                "runs": {str(tokens): entry.runs(tokens) for tokens in entry.kernels},
+            }
+            for entry in self.weights
+        ]
+        others = {"tensors": self.other_tensors, "nbytes": self.other_nbytes}
+        return {"weights": rows, "total": self.total(), "others": others}
+
+    def _total_cells(self) -> list[str]:
+        total = self.total()
+        sizes = [f"{total[key]:.0f}" for key in _SIZES]
+        rates = [f"{total['density']:.4f}", f"{total['bits_per_element']:.4f}"]
+        return [f"all {len(self.weights)}", "", "", *sizes, *rates, *("" for _ in TOKENS)]
+
+    def _runs(self, tokens: int) -> str:
+        sparse = sum(entry.runs(tokens).startswith("sparse") for entry in self.weights)
+        return f"T = {tokens}: {sparse} of {len(self.weights)} weights run sparse here"
+
+
+_SIZES = ("dense_nbytes", "dense_with_zeros_nbytes", "packed_nbytes")
+
+
+def ledger(tensors: Iterable[tuple[str, SparseWeight | Array]], linears: Iterable[str]) -> Ledger:
+    """Account for the tensors of a pruned model, one in memory at a time.
+
+    Parameters
+    ----------
+    tensors : such as `open_checkpoint(folder).tensors.items()`.
+    linears : names of those that get a line each; sparse ones do in any case.
+
+    Raises T_ARGUMENT (NMREF_ISA asks for what this CPU has not), and what reading raises.
+    """
+    named, entries, others, size = set(linears), [], 0, 0
+    for name, tensor in tensors:
+        if isinstance(tensor, SparseWeight):
+            entries.append(_sparse(name, tensor))
+        elif name in named:
+            entries.append(_dense(name, tensor))
+        else:
+            others, size = others + 1, size + tensor.nbytes
+    return Ledger(tuple(entries), others, size)
+
+
+def _sparse(name: str, weight: SparseWeight) -> Entry:
+    ready, spec = Prepared(weight), weight.spec
+    return Entry(
+        name=name,
+        shape=weight.shape,
+        pattern=str(spec.pattern),
+        outliers="none" if spec.outliers is None else str(spec.outliers.pattern),
+        dense_nbytes=prod(weight.shape) * CONTAINER_DTYPES[spec.dense_dtype].itemsize,
+        packed_nbytes=weight.nbytes,
+        nonzero=_nonzero(weight.base.values) + weight.outlier_count(),
+        kernels={tokens: choose(ready, tokens, "F32").kernel for tokens in TOKENS},
+    )
+
+
+def _dense(name: str, tensor: Array) -> Entry:
+    kernels = dict.fromkeys(TOKENS, DENSE_KERNEL)
+    size = tensor.nbytes
+    return Entry(name, tensor.shape, "dense", "none", size, size, _nonzero(tensor), kernels)
+
+
+def _nonzero(values: Array) -> int:
+    return int(nonzero(bits_of(values), container_name(values)).sum())
+
+
+def _cells(entry: Entry) -> list[str]:
+    sizes = [entry.dense_nbytes, entry.dense_nbytes, entry.packed_nbytes]
+    density = _rate(entry.nonzero, entry.elements)
+    bits = _rate(8 * entry.packed_nbytes, entry.elements)
+    rates = [f"{density:.4f}", f"{bits:.4f}"]
+    runs = [entry.runs(tokens) for tokens in TOKENS]
+    return [entry.name, entry.pattern, entry.outliers, *map(str, sizes), *rates, *runs]
+
+
+def _rate(part: float, whole: float) -> float:
+    return part / whole if whole else 0.0
