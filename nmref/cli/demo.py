@@ -7,7 +7,7 @@ import tempfile
 import time
 from importlib.resources import as_file, files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from nmref.cli.common import note, positive, print_table
 
@@ -73,7 +73,6 @@ def _prune(model: Path, target: Path, samples: int) -> dict[str, Path]:
     from tqdm import tqdm
 
     from nmref.model.checkpoint import open_checkpoint
-    from nmref.model.config import linear_names
     from nmref.model.tokenizer import Tokenizer
     from nmref.prune import prune
     from nmref.prune.calibrate import windows
@@ -84,8 +83,12 @@ def _prune(model: Path, target: Path, samples: int) -> dict[str, Path]:
     folders = {}
     for name, recipe in _recipes().items():
         folders[name] = target / name.replace(":", "-").replace("+", "-")
-        with tqdm(total=len(linear_names(checkpoint.config)), desc=f"prune {name}") as bar:
-            prune(checkpoint, folders[name], recipe, parts, lambda _: bar.update() and None)
+        with tqdm(total=checkpoint.config.num_hidden_layers, desc=f"prune {name}") as bar:
+
+            def report(_: int, stage: str, bar: tqdm[Any] = bar) -> None:
+                bar.update(stage == "done")
+
+            prune(checkpoint, folders[name], recipe, parts, report=report)
     return folders
 
 

@@ -4,64 +4,184 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from nmref.cli.common import note, positive, read_text
+from nmref.cli.common import add_json, note, positive, print_json, read_text
+from nmref.cli.recipe import add_recipe, recipe_of
 from nmref.errors import Code, NmrefError
-from nmref.pattern import base_pattern, outlier_pattern
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from nmref.model.checkpoint import Checkpoint
+    from nmref.prune.recipe import Calibration
+    from nmref.prune.settings import Recipe
+
+SAMPLES, LENGTH = 16, 512
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `nmref prune`."""
     parser.epilog = (
-        "example:\n  nmref prune MODEL OUT --pattern 8:16 --outliers 16:256 --score ria \\\n"
-        "      --calibration text.txt --samples 16 --seqlen 512"
+        "examples:\n"
+        "  nmref prune MODEL OUT --preset fast --calibration text.txt\n"
+        "  nmref prune MODEL OUT --pattern 8:16 --outliers 16:256 --score ria --equalize \\\n"
+        "      --variance-correction --ebft --calibration text.txt --samples 32 --seqlen 1024\n"
+        "  nmref prune MODEL OUT --preset best --calibration text.txt --plan\n\n"
+        "Without a preset or a recipe: 8:16 with 16:256 outliers by RIA. Options change what a\n"
+        "preset or recipe says. OUT has the recipe beside the weights, as nmref-recipe.toml, and\n"
+        "--recipe does it again. An interrupted run leaves OUT.unfinished, and the same command\n"
+        "goes on."
     )
     parser.add_argument("source", type=Path, metavar="SRC", help="a dense model folder")
     parser.add_argument("target", type=Path, metavar="OUT", help="the packed model folder to make")
-    parser.add_argument("--pattern", default="8:16", help="N:M, N stored (default 8:16)")
-    parser.add_argument(
-        "--outliers", default="16:256", help="4:256, 8:256, 16:256 or none (default 16:256)"
+    add_recipe(parser)
+    text = parser.add_argument_group("calibration")
+    text.add_argument(
+        "--calibration", type=Path, metavar="FILE", help="a text; most scores need it"
     )
-    parser.add_argument("--score", choices=("magnitude", "ria"), default="ria")
-    parser.add_argument("--calibration", type=Path, metavar="FILE", help="a text; ria needs one")
-    parser.add_argument("--samples", type=positive, default=16, help="windows of the text (16)")
-    parser.add_argument("--seqlen", type=positive, default=512, help="tokens in a window (512)")
+    text.add_argument("--samples", type=positive, help=f"windows of the text ({SAMPLES})")
+    text.add_argument("--seqlen", type=positive, help=f"tokens in a window ({LENGTH})")
+    work = parser.add_argument_group("the run")
+    work.add_argument("--plan", action="store_true", help="say what would be done, and end")
+    work.add_argument("--mask", type=Path, metavar="FILE", help="keep these masks; choose nothing")
+    work.add_argument("--save-mask", type=Path, metavar="FILE", help="write the masks, too")
+    work.add_argument("--restart", action="store_true", help="do not go on with OUT.unfinished")
+    work.add_argument("--threads", type=positive, metavar="N", help="default: every CPU")
+    add_json(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Calibrate, score, choose, pack; the folder appears when all is done."""
-    from tqdm import tqdm
-
+    """Prune and pack, then print the ledger; the folder appears when all is done."""
     from nmref.model.checkpoint import open_checkpoint
-    from nmref.model.config import linear_names
-    from nmref.prune import Recipe, prune
 
-    outliers = None if args.outliers == "none" else outlier_pattern(args.outliers)
-    recipe = Recipe(base_pattern(args.pattern), outliers, args.score)
+    saved = recipe_of(args)
     checkpoint = open_checkpoint(args.source)
-    samples = _samples(args, recipe.score)
-    with tqdm(total=len(linear_names(checkpoint.config)), desc="prune", unit="matrix") as bar:
-        summary = prune(
-            checkpoint, args.target, recipe, samples, lambda name: bar.update() and None
-        )
-    rate = f"{summary.outliers / summary.elements:.2%}" if summary.elements else "none"
-    note(f"wrote {args.target}: {summary.matrices} matrices, outliers {rate} of their elements")
+    if args.plan:
+        return _plan(args, checkpoint, saved.recipe, *_windows(args, saved.calibration))
+    samples, calibration = _samples(args, saved.recipe, saved.calibration)
+    if saved.made_with is not None:
+        _warn_of_differences(saved, checkpoint)
+    _prune(args, checkpoint, saved.recipe, samples, calibration)
+    return _ledger(args)
+
+
+def _plan(
+    args: argparse.Namespace, checkpoint: Checkpoint, recipe: Recipe, samples: int, length: int
+) -> int:
+    from nmref.prune.plan import plan
+
+    found = plan(checkpoint, recipe, samples, length, threads=args.threads)
+    if args.json:
+        print_json(found.as_dict())
+    else:
+        print(found.text())
     return 0
 
 
-def _samples(args: argparse.Namespace, score: str) -> list[list[int]]:
-    """Calibration windows; magnitude needs none."""
-    from nmref.model.tokenizer import Tokenizer
-    from nmref.prune.calibrate import windows
+def _prune(
+    args: argparse.Namespace,
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    samples: list[list[int]],
+    calibration: Calibration | None,
+) -> None:
+    from tqdm import tqdm
 
-    if score == "magnitude":
-        return []
+    from nmref.prune import maskfile, prune
+    from nmref.prune.work import work_folder
+
+    if args.save_mask is not None and not args.save_mask.parent.is_dir():
+        raise NmrefError(Code.T_FILE, str(args.save_mask), "no such folder", "one to write in")
+    given = {} if args.mask is None else maskfile.read(args.mask)
+    try:
+        with tqdm(total=checkpoint.config.num_hidden_layers, desc="prune", unit="block") as bar:
+            prune(
+                checkpoint,
+                args.target,
+                recipe,
+                samples,
+                calibration=calibration,
+                given=given,
+                save_masks=args.save_mask,
+                restart=args.restart,
+                threads=args.threads,
+                report=_progress(bar),
+            )
+    except (KeyboardInterrupt, OSError):
+        unfinished = work_folder(args.target)
+        if unfinished.exists():
+            note(f"the same command goes on from {unfinished}")
+        raise
+
+
+def _progress(bar: Any) -> Callable[[int, str], None]:
+    """The bar counts blocks; beside it stands the stage, and after a restart it catches up."""
+
+    def show(layer: int, stage: str) -> None:
+        if stage == "allocate":
+            bar.set_postfix_str(f"allocate, block {layer}")
+        elif stage == "done":
+            bar.update(layer + 1 - bar.n)
+        else:
+            bar.update(layer - bar.n)
+            bar.set_postfix_str(stage)
+
+    return show
+
+
+def _ledger(args: argparse.Namespace) -> int:
+    from nmref.model.checkpoint import open_checkpoint
+    from nmref.model.config import linear_names
+    from nmref.prune.ledger import ledger
+
+    made = open_checkpoint(args.target)
+    found = ledger(made.tensors.items(), linear_names(made.config))
+    if args.json:
+        print_json({"folder": str(args.target), **found.as_dict()})
+    else:
+        print(found.text())
+    note(f"wrote {args.target}")
+    return 0
+
+
+def _warn_of_differences(saved: Any, checkpoint: Checkpoint) -> None:
+    from nmref.prune.origin import made_with
+
+    for line in saved.made_with.differences(made_with(saved.recipe, checkpoint)):
+        note(f"the recipe was made with {line}: the bits may differ")
+
+
+def _windows(args: argparse.Namespace, calibration: Calibration | None) -> tuple[int, int]:
+    """How many samples and how long: as asked for, as the recipe says, or the default."""
+    samples, length = (
+        (calibration.samples, calibration.length) if calibration else (SAMPLES, LENGTH)
+    )
+    return args.samples or samples, args.seqlen or length
+
+
+def _samples(
+    args: argparse.Namespace, recipe: Recipe, wanted: Calibration | None
+) -> tuple[list[list[int]], Calibration | None]:
+    """Calibration windows and what they are; none where the recipe needs none."""
+    from nmref.model.tokenizer import Tokenizer
+    from nmref.prune.block import needs_activations
+    from nmref.prune.calibrate import windows
+    from nmref.prune.recipe import Calibration
+
+    if not needs_activations(recipe):
+        return [], None
     if args.calibration is None:
-        raise NmrefError(Code.T_ARGUMENT, "--calibration", "nothing", f"a text, for {score}")
+        got = f"a text, for {recipe.score}"
+        raise NmrefError(Code.T_ARGUMENT, "--calibration", "nothing", got)
+    if wanted is not None:
+        wanted.check(args.calibration)
     text = read_text(args.calibration, "calibration text")
     ids = Tokenizer.open(args.source).encode(text, special=False)
+    samples, length = _windows(args, wanted)
     try:
-        return windows(ids, args.samples, args.seqlen)
+        parts = windows(ids, samples, length)
     except NmrefError as error:
         raise error.inside(str(args.calibration)) from None
+    return parts, Calibration.of(args.calibration, samples, length)

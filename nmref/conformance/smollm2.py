@@ -26,7 +26,7 @@ from nmref.model.fetch import fetch
 from nmref.model.tokenizer import Tokenizer
 from nmref.numerics import Golden
 from nmref.pattern import base_pattern, outlier_pattern
-from nmref.prune.pipeline import Recipe, prune
+from nmref.prune import Recipe, prune
 
 MODEL = "smollm2-135m"
 PATH = "conformance/traces/smollm2.json"

@@ -43,10 +43,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
     Raises T_FILE where `path` exists already, unless it is an empty folder.
     """
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        raise NmrefError(Code.T_FILE, str(path), "something that is there already", "a new folder")
-    if not path.parent.is_dir():
-        raise NmrefError(Code.T_FILE, str(path.parent), "no such folder", "one to make OUT in")
+    check_new(path)
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
     try:
         yield temporary
@@ -56,6 +53,14 @@ def new_folder(path: Path) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def check_new(path: Path) -> None:
+    """Whether a folder can be made there; asked before long work begins.  Raises T_FILE."""
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise NmrefError(Code.T_FILE, str(path), "something that is there already", "a new folder")
+    if not path.parent.is_dir():
+        raise NmrefError(Code.T_FILE, str(path.parent), "no such folder", "one to make OUT in")
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,15 +1,27 @@
-"""What the activations are like: column norms over a text (paper section 3; RIA section 3)."""
+"""What the inputs of every linear are like, over a text (paper section 3; RIA section 3).
+
+A pass over the dense block sees what its linears get from the blocks before it, pruned already.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from nmref.errors import Code, NmrefError
+from nmref.linear import FAST
+from nmref.linear.parallel import in_order
+from nmref.model import llama
+from nmref.model.config import LlamaConfig
+from nmref.prune import hessian
+from nmref.prune.alps import Spectrum
 
 F32 = npt.NDArray[np.float32]
+F64 = npt.NDArray[np.float64]
 
 
 def windows(ids: list[int], samples: int, length: int) -> list[list[int]]:
@@ -20,26 +32,128 @@ def windows(ids: list[int], samples: int, length: int) -> list[list[int]]:
     return [ids[i * length : (i + 1) * length] for i in range(samples)]
 
 
-class ColumnNorms:
-    """Running sum of squares of every column of the activations, by tap name; use it as a tap.
+@dataclass(frozen=True, eq=False)
+class Statistics:
+    """Of the inputs x [T, K] of a linear, over `samples` samples.
 
-    norm_j = sqrt(sum over samples of ||X_:,j||^2 / samples); a common factor changes no mask.
+    Attributes
+    ----------
+    squares : [K] float64, the sum of x^2 over all tokens.
+    largest : [K] float32, max |x| over all tokens.
+    gram : [K, K] float32, the sum of x^T x over all tokens; or None, where it was not asked for.
     """
 
-    def __init__(self, names: Iterable[str], samples: int) -> None:
-        self._squares: dict[str, npt.NDArray[np.float64] | None] = dict.fromkeys(names)
-        self._samples = samples
+    samples: int
+    squares: F64
+    largest: F32
+    gram: F32 | None = None
+    _spectra: dict[float, Spectrum] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, x: F32, gram: bool = False) -> Statistics:
+        """One sample [T, K]."""
+        squares = np.square(x, dtype=np.float64).sum(axis=0)
+        largest = np.maximum(x.max(axis=0), -x.min(axis=0))
+        return cls(1, squares, largest, hessian.gram(x) if gram else None)
+
+    def joined(self, other: Statistics) -> Statistics:
+        """Both together; `self.gram` is used up."""
+        gram = self.gram
+        if gram is not None and other.gram is not None:
+            gram += other.gram
+        squares, largest = self.squares + other.squares, np.maximum(self.largest, other.largest)
+        return Statistics(self.samples + other.samples, squares, largest, gram)
+
+    @property
+    def norm(self) -> F32:
+        """[K]: sqrt(sum over samples of ||X_:,j||^2 / samples); a common factor changes no mask."""
+        return np.sqrt(self.squares / self.samples).astype(np.float32)
+
+    @property
+    def hessian(self) -> F32:
+        """[K, K]: 2 / samples X^T X, the Hessian of the layer's squared error (SparseGPT)."""
+        if self.gram is None:
+            raise NmrefError(Code.T_ARGUMENT, "statistics", "no X^T X", "it, for a Hessian")
+        return self.gram * np.float32(2 / self.samples)
+
+    def spectrum(self, damping: float) -> Spectrum:
+        """Of the Hessian, for ALPS: made once, for all linears of this input."""
+        if damping not in self._spectra:
+            self._spectra[damping] = Spectrum.of(self.hessian, damping)
+        return self._spectra[damping]
+
+    def ordered(self, order: npt.NDArray[np.integer[Any]]) -> Statistics:
+        """With column order[j] of the inputs as column j."""
+        gram = None if self.gram is None else self.gram[np.ix_(order, order)]
+        squares, largest = self.squares[order], self.largest[order]
+        return Statistics(self.samples, squares, largest, gram)
+
+
+class _Sample:
+    """A tap that keeps the statistics of one sample."""
+
+    def __init__(self, names: Iterable[str], gram: bool) -> None:
+        self.names = frozenset(names)
+        self.found: dict[str, Statistics] = {}
+        self._gram = gram
 
     def __call__(self, name: str, x: F32) -> None:
-        """Add one sample: x [T, K]."""
-        if name in self._squares:
-            squares = np.square(x, dtype=np.float64).sum(axis=0)
-            total = self._squares[name]
-            self._squares[name] = squares if total is None else total + squares
+        self.found[name] = Statistics.of(x, self._gram)
 
-    def norm(self, name: str) -> F32:
-        """[K] float32."""
-        squares = self._squares[name]
-        if squares is None:
-            raise NmrefError(Code.T_ARGUMENT, name, "no activations", "at least one sample")
-        return np.sqrt(squares / self._samples).astype(np.float32)
+
+Put = Callable[[int, F32], None]
+
+
+def calibrate(
+    weights: llama.Weights,
+    config: LlamaConfig,
+    layer: int,
+    inputs: F32,
+    *,
+    gram: bool = False,
+    put: Put | None = None,
+    threads: int | None = None,
+) -> Mapping[str, Statistics]:
+    """Statistics of the inputs of a block's linears, by tap name (`llama.input_tap`).
+
+    `inputs` [S, T, D], one sample after the other, may be memory-mapped; `put(i, y)` gets the
+    block's output [T, D] of sample i.  Raises T_SCORE for an activation that is not finite.
+    """
+    names = [f"layers.{layer}.{tap}" for tap in dict.fromkeys(llama.LINEAR_INPUT.values())]
+
+    def one(i: int) -> dict[str, Statistics]:
+        tap = _Sample(names, gram)
+        y = llama.block(weights, config, layer, inputs[i], tap=tap, ops=FAST)
+        if put is not None:
+            put(i, y)
+        return tap.found
+
+    total: dict[str, Statistics] = {}
+    for i, found in enumerate(in_order(one, range(len(inputs)), threads)):
+        for name, statistics in found.items():
+            _check_finite(statistics, f"{name} sample {i}")
+            total[name] = total[name].joined(statistics) if name in total else statistics
+    return total
+
+
+def advance(
+    weights: llama.Weights,
+    config: LlamaConfig,
+    layer: int,
+    inputs: F32,
+    outputs: F32,
+    threads: int | None = None,
+) -> None:
+    """outputs[i] = block(inputs[i]) for every sample; both [S, T, D], they may be one array."""
+
+    def one(i: int) -> None:
+        outputs[i] = llama.block(weights, config, layer, inputs[i], ops=FAST)
+
+    for _ in in_order(one, range(len(inputs)), threads):
+        pass
+
+
+def _check_finite(statistics: Statistics, where: str) -> None:
+    for column in np.flatnonzero(~np.isfinite(statistics.squares))[:1].tolist():
+        got = f"an activation of {statistics.largest[column]}"
+        raise NmrefError(Code.T_SCORE, f"{where} column {column}", got, "finite activations")

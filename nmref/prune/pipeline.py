@@ -1,170 +1,205 @@
-"""Checkpoint -> calibrate -> score -> outliers -> mask -> packed weights, block by block.
+"""Checkpoint -> pruned blocks, one after the other; `packing.py` makes a model folder of them.
 
 The inputs of a block come from the already pruned blocks before it, so memory is one block and
-the calibration activations.
+what its stages need, and the activations, which may lie in files (`work.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
-from nmref.container.atomic import new_folder
-from nmref.container.shards import save_model
-from nmref.dtypes import Array, container_name, widen
+from nmref.dtypes import Array, widen
 from nmref.errors import Code, NmrefError
-from nmref.linear import FAST
 from nmref.model import llama
-from nmref.model.checkpoint import Checkpoint, write_side_files
-from nmref.model.config import LINEAR_KINDS, LlamaConfig, linear_names
-from nmref.numerics import expand
+from nmref.model.checkpoint import Checkpoint, DenseTensors
+from nmref.model.config import linear_names
 from nmref.pattern import NMPattern
-from nmref.prune.calibrate import ColumnNorms
-from nmref.prune.mask import split
-from nmref.prune.score import check_finite, check_score, magnitude, ria
-from nmref.tensor import OutlierSpec, SparseWeight, WeightSpec, encode
+from nmref.prune import allocate
+from nmref.prune.block import needs_activations, prune_block
+from nmref.prune.calibrate import advance, calibrate
+from nmref.prune.maskfile import Mask
+from nmref.prune.recipe import Patterns, assign
+from nmref.prune.score import wanda
+from nmref.prune.settings import Recipe
+from nmref.prune.stages import Pruned
+from nmref.prune.work import Streams
+from nmref.tensor import SparseWeight
 
 F32 = npt.NDArray[np.float32]
-Score = Literal["magnitude", "ria"]
+Samples = list[list[int]]
+Report = Callable[[int, str], None]
+"""Called with the number of the block and what begins there; "done" when it has ended."""
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to prune: base pattern, outlier pattern or None, and the score."""
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A pruned block: its linears, and its other weights as they are afterwards (float32)."""
 
-    pattern: NMPattern
-    outliers: NMPattern | None
-    score: Score
-
-    def spec(self, shape: tuple[int, int], dtype: str) -> WeightSpec:
-        """What a weight of this shape and dtype becomes."""
-        out = OutlierSpec(self.outliers, dtype, "idx8") if self.outliers else None
-        return WeightSpec(shape, self.pattern, dtype, out)
-
-
-@dataclass
-class Summary:
-    """What a run kept: counts over all pruned matrices."""
-
-    matrices: int = 0
-    elements: int = 0
-    outliers: int = 0
-    """Outliers that are not zero: a tail of k < 256 columns has up to min(n, k) of them."""
-
-    def add(self, weight: SparseWeight) -> None:
-        """Count one matrix more."""
-        self.matrices += 1
-        self.elements += weight.shape[0] * weight.shape[1]
-        self.outliers += weight.outlier_count()
-
-
-def prune_weight(weight: Array, recipe: Recipe, column_norm: F32 | None, name: str) -> SparseWeight:
-    """Score, choose and pack one weight [R, K]; `column_norm` [K] where the score needs it."""
-    dense = widen(weight)
-    if recipe.score == "magnitude":
-        score = magnitude(dense)
-    elif column_norm is not None:
-        score = ria(dense, column_norm)
-    else:
-        raise NmrefError(Code.T_ARGUMENT, name, "no column norms", f"them, for {recipe.score}")
-    check_score(score, name)
-    mask, salient = split(score, recipe.pattern, recipe.outliers)
-    zero = np.zeros((), dtype=weight.dtype)
-    return encode(
-        np.where(mask, weight, zero),
-        str(recipe.pattern),
-        mask=mask,
-        outliers=None if salient is None else np.where(salient, weight, zero),
-        outlier_pattern=str(recipe.outliers),
-        outlier_mask=salient,
-    )
+    layer: int
+    pruned: Mapping[str, Pruned]
+    others: Mapping[str, F32]
 
 
 def prune_blocks(
-    checkpoint: Checkpoint, recipe: Recipe, samples: list[list[int]]
-) -> Iterator[tuple[str, SparseWeight]]:
-    """Prune all linears, block after block; `samples` are windows of token ids, or none."""
-    config, tensors = checkpoint.config, checkpoint.tensors
-    streams = [llama.embed(tensors, ids) for ids in samples]
-    for layer in range(config.num_hidden_layers):
-        weights = _block_weights(checkpoint, layer)
-        norms = _calibrate(weights, config, layer, streams)
-        for name in _linears(layer):
-            norm = norms.norm(llama.input_tap(name)) if streams else None
-            packed = prune_weight(_dense(tensors[name], name), recipe, norm, name)
-            weights[name] = expand(packed)
-            yield name, packed
-        streams = [llama.block(weights, config, layer, x, ops=FAST) for x in streams]
-
-
-def prune(
     checkpoint: Checkpoint,
-    target: Path,
     recipe: Recipe,
-    samples: list[list[int]],
-    progress: Callable[[str], None] = lambda name: None,
-) -> Summary:
-    """Write a packed model folder, whole or not at all; `progress` gets each name when done."""
-    summary = Summary()
-    tensors = checkpoint.tensors
-    linears = set(linear_names(checkpoint.config))
-    for ids in samples:
+    streams: Streams,
+    patterns: Mapping[str, Patterns],
+    first: int = 0,
+    given: Mapping[str, Mask] = MappingProxyType({}),
+    threads: int | None = None,
+    report: Report = lambda layer, stage: None,
+) -> Iterator[Block]:
+    """Prune block after block from `first` on; `given` masks are taken as they are.
+
+    `streams` holds its inputs; those of the next block are in `streams.outputs` when a block is
+    yielded, and change places with them when the next is asked for.
+    """
+    config, tensors = checkpoint.config, checkpoint.tensors
+    for layer in range(first, config.num_hidden_layers):
+        dense = _block_weights(checkpoint, layer)
+        names = [name for name in patterns if name in dense]
+        pruned, others = prune_block(
+            dense,
+            config,
+            layer,
+            recipe,
+            {name: patterns[name] for name in names},
+            streams.inputs,
+            streams.targets,
+            {name: given[name] for name in names if name in given},
+            threads,
+            lambda stage, layer=layer: report(layer, stage),  # type: ignore[misc]
+        )
+        dtypes = {name: dense_tensor(checkpoint, name).dtype for name in dense}
+        after = {name: _rounded(one.weight, dtypes[name]) for name, one in pruned.items()}
+        others = {name: _rounded(weight, dtypes[name]) for name, weight in others.items()}
+        if len(streams.inputs):
+            report(layer, "next inputs")
+            advance(after | others, config, layer, streams.inputs, streams.outputs, threads)
+        yield Block(layer, pruned, others)
+        streams.advance()
+        report(layer, "done")
+        if isinstance(tensors, DenseTensors):
+            for name in dense:
+                tensors.release(name)
+
+
+def layer_patterns(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    streams: Streams,
+    threads: int | None = None,
+    report: Report = lambda layer, stage: None,
+) -> dict[str, Patterns]:
+    """Base and outlier pattern of every linear: rules, and OWL's N of every layer if asked for.
+
+    OWL looks at the dense model: the samples go through all of it once.  Uses up `streams`.
+    """
+    config = checkpoint.config
+    patterns = assign(recipe, linear_names(config))
+    how = recipe.allocate
+    if how is None:
+        return patterns
+    shares = []
+    for layer in range(config.num_hidden_layers):
+        report(layer, "allocate")
+        dense = _block_weights(checkpoint, layer)
+        seen = calibrate(
+            *(dense, config, layer, streams.inputs),
+            put=streams.outputs.__setitem__,
+            threads=threads,
+        )
+        names = [name for name in linear_names(config) if name in dense]
+        scores = [wanda(dense[name], seen[llama.input_tap(name)].norm) for name in names]
+        shares.append(allocate.owl_shares(scores, how.multiple))
+        streams.advance()
+    counts = allocate.stored(shares, recipe.pattern, how.span)
+    for name, (pattern, outliers) in patterns.items():
+        if pattern == recipe.pattern:
+            layer = int(name.split(".")[2])
+            patterns[name] = NMPattern(int(counts[layer]), pattern.block), outliers
+    return patterns
+
+
+def embed(checkpoint: Checkpoint, samples: Samples, streams: Streams) -> None:
+    """The inputs of the first block.  Raises T_ARGUMENT for bad tokens."""
+    for i, ids in enumerate(samples):
         llama.check_tokens(checkpoint.config, ids)
-    specs: dict[str, WeightSpec | tuple[str, tuple[int, ...]]] = {}
-    others = [name for name in tensors if name not in linears]
-    for name in others:
-        array = _dense(tensors[name], name)
-        specs[name] = (container_name(array), array.shape)
-    for name in linear_names(checkpoint.config):
-        array = _dense(tensors[name], name)
-        specs[name] = recipe.spec((array.shape[0], array.shape[1]), container_name(array))
-
-    def stream() -> Iterator[tuple[str, SparseWeight | Array]]:
-        for name in others:
-            yield name, tensors[name]
-        for name, packed in prune_blocks(checkpoint, recipe, samples):
-            summary.add(packed)
-            yield name, packed
-            progress(name)
-
-    with new_folder(target) as folder:
-        save_model(folder, specs, stream())
-        write_side_files(folder, checkpoint.config.raw, checkpoint.folder)
-    return summary
+        streams.inputs[i] = llama.embed(checkpoint.tensors, ids)
 
 
-def _linears(layer: int) -> list[str]:
-    return [f"model.layers.{layer}.{kind}.weight" for kind in LINEAR_KINDS]
+def stream_shape(checkpoint: Checkpoint, recipe: Recipe, samples: Samples) -> tuple[int, int, int]:
+    """[S, T, D] of the calibration activations; S = 0 where the recipe needs none."""
+    if not needs_activations(recipe):
+        return 0, 0, checkpoint.config.D
+    if not samples:
+        raise NmrefError(Code.T_ARGUMENT, "calibration", "no samples", "some, for this recipe")
+    lengths = {len(ids) for ids in samples}
+    if len(lengths) > 1:
+        raise NmrefError(
+            Code.T_ARGUMENT, "calibration", f"samples of {sorted(lengths)} tokens", "one length"
+        )
+    return len(samples), lengths.pop(), checkpoint.config.D
 
 
-def _block_weights(checkpoint: Checkpoint, layer: int) -> dict[str, SparseWeight | Array]:
-    """The dense float32 weights of one block; its linears are finite."""
-    tensors, linears = checkpoint.tensors, _linears(layer)
-    weights: dict[str, SparseWeight | Array] = {}
-    for name in tensors:
-        if name.startswith(f"model.layers.{layer}."):
-            weights[name] = wide = widen(_dense(tensors[name], name))
-            if name in linears:
-                check_finite(wide, name)
+def prune_weights(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    samples: Samples,
+    threads: int | None = None,
+    report: Report = lambda layer, stage: None,
+) -> dict[str, F32]:
+    """All weights of the pruned model as dense float32: to measure what cannot be packed, too.
+
+    Raises T_TENSOR, T_SCORE, T_ARGUMENT as `prune` does.
+    """
+    shape = stream_shape(checkpoint, recipe, samples)
+    if not shape[0]:
+        samples = []
+    weights = {
+        name: widen(dense_tensor(checkpoint, name))
+        for name in checkpoint.tensors
+        if not name.startswith("model.layers.")
+    }
+    if recipe.allocate is not None:
+        streams = Streams(shape, targets=False)
+        embed(checkpoint, samples, streams)
+        patterns = layer_patterns(checkpoint, recipe, streams, threads, report)
+    else:
+        patterns = assign(recipe, linear_names(checkpoint.config))
+    streams = Streams(shape, targets=recipe.tune is not None)
+    embed(checkpoint, samples, streams)
+    for block in prune_blocks(
+        checkpoint, recipe, streams, patterns, threads=threads, report=report
+    ):
+        weights |= block.others
+        for name, one in block.pruned.items():
+            weights[name] = _rounded(one.weight, dense_tensor(checkpoint, name).dtype)
     return weights
 
 
-def _calibrate(
-    weights: llama.Weights, config: LlamaConfig, layer: int, streams: list[F32]
-) -> ColumnNorms:
-    taps = {llama.input_tap(name) for name in _linears(layer)}
-    norms = ColumnNorms(taps, len(streams))
-    for x in streams:
-        llama.block(weights, config, layer, x, tap=norms, ops=FAST)
-    return norms
+def _block_weights(checkpoint: Checkpoint, layer: int) -> dict[str, F32]:
+    """All float32 weights of one block."""
+    return {
+        name: np.require(widen(dense_tensor(checkpoint, name)), requirements=["C", "A"])
+        for name in checkpoint.tensors
+        if name.startswith(f"model.layers.{layer}.")
+    }
 
 
-def _dense(tensor: SparseWeight | Array, name: str) -> Array:
+def _rounded(weight: F32, dtype: np.dtype[np.generic]) -> F32:
+    return widen(weight.astype(dtype))
+
+
+def dense_tensor(checkpoint: Checkpoint, name: str) -> Array:
+    """A tensor as it is stored.  Raises T_TENSOR if it is packed."""
+    tensor = checkpoint.tensors[name]
     if isinstance(tensor, SparseWeight):
         raise NmrefError(Code.T_TENSOR, name, "a packed weight", "a dense checkpoint")
     return tensor

@@ -130,7 +130,7 @@ def test_interrupted_prune_leaves_nothing(model, text, tmp_path, monkeypatch, ca
     def stop(*arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pipeline, "expand", stop)
+    monkeypatch.setattr(pipeline, "advance", stop)
     command = ["prune", model, tmp_path / "out", "--calibration", text, "--samples", 1]
     assert main([str(word) for word in [*command, "--seqlen", 8]]) == 130
     assert sorted(p.name for p in tmp_path.iterdir()) == ["model", "text.txt"]
@@ -139,7 +139,7 @@ def test_interrupted_prune_leaves_nothing(model, text, tmp_path, monkeypatch, ca
 def test_a_packed_model_is_not_pruned_again(model, tmp_path, capsys):
     assert main(["prune", str(model), str(tmp_path / "p"), "--score", "magnitude"]) == 0
     line = refuse(["prune", tmp_path / "p", tmp_path / "pp", "--score", "magnitude"], capsys)
-    assert re.match(r"T_TENSOR model\.layers\..*: a packed weight, want a dense checkpoint", line)
+    assert re.match(r"T_TENSOR .*: a packed model, want a dense checkpoint", line)
     assert not (tmp_path / "pp").exists()
 
 

@@ -1,0 +1,189 @@
+"""One block through all stages: calibrate, permute, prune every linear, fine-tune.
+
+dense block -> statistics -> masks and values of seven linears -> tuned together
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+import numpy.typing as npt
+
+from nmref.linear.parallel import in_order
+from nmref.model import llama
+from nmref.model.config import LlamaConfig
+from nmref.pattern import NMPattern
+from nmref.prune import backprop, ebft, permute
+from nmref.prune.calibrate import Statistics, calibrate
+from nmref.prune.mask import top_n
+from nmref.prune.maskfile import Mask
+from nmref.prune.score import check_finite
+from nmref.prune.settings import Recipe
+from nmref.prune.stages import Pruned, importance, prune_weight
+
+F32 = npt.NDArray[np.float32]
+Assigned = Mapping[str, tuple[NMPattern | None, NMPattern | None]]
+Report = Callable[[str], None]
+Dense = dict[str, F32]
+
+
+def needs_activations(recipe: Recipe) -> bool:
+    """Whether any stage looks at the inputs of the linears."""
+    return (
+        recipe.score not in {"magnitude", "relative"}
+        or recipe.equalize is not None
+        or recipe.allocate is not None
+        or recipe.solver.method != "none"
+        or recipe.tune is not None
+    )
+
+
+def prune_block(
+    dense: Dense,
+    config: LlamaConfig,
+    layer: int,
+    recipe: Recipe,
+    assigned: Assigned,
+    inputs: F32,
+    targets: F32 | None = None,
+    given: Mapping[str, Mask] = MappingProxyType({}),
+    threads: int | None = None,
+    report: Report = lambda stage: None,
+) -> tuple[dict[str, Pruned], Dense]:
+    """The pruned linears of a block by name, and its other weights, whose gains tuning may change.
+
+    Parameters
+    ----------
+    dense : all weights of the block by name, float32; not changed.
+    assigned : base and outlier pattern of every linear; a base pattern of None leaves it dense.
+    inputs : [S, T, D] of the pruned blocks before; S = 0 where no stage needs activations.
+    targets : [S, T, D], filled with the outputs of the dense block; where the recipe tunes.
+    given : masks to take as they are.
+    report : called with what begins.
+
+    Raises T_TENSOR, T_SCORE (weights or activations that are not finite), T_ARGUMENT.
+    """
+    for name in assigned:
+        check_finite(dense[name], name)
+    statistics: Mapping[str, Statistics] = {}
+    gradients: Mapping[str, F32] = {}
+    if len(inputs):
+        report("calibrate")
+        gram = recipe.solver.method != "none"
+        put = None if targets is None else targets.__setitem__
+        statistics = calibrate(dense, config, layer, inputs, gram=gram, put=put, threads=threads)
+    if recipe.score == "gradient":
+        report("gradients")
+        gradients = backprop.gradient_norms(dense, config, layer, inputs, threads)
+    if recipe.permute != "none" and not recipe.permute_all:
+        report("permute")
+        dense, statistics = _permuted(dense, config, layer, recipe, assigned, statistics)
+    pruned = _linears(dense, recipe, assigned, statistics, gradients, given, threads, report)
+    others = {name: weight for name, weight in dense.items() if name not in pruned}
+    if recipe.tune is not None and targets is not None:
+        return _tuned(pruned, others, config, layer, recipe, inputs, targets, threads, report)
+    return pruned, others
+
+
+def _linears(
+    dense: Dense,
+    recipe: Recipe,
+    assigned: Assigned,
+    statistics: Mapping[str, Statistics],
+    gradients: Mapping[str, F32],
+    given: Mapping[str, Mask],
+    threads: int | None,
+    report: Report,
+) -> dict[str, Pruned]:
+    """Each on one core, so that the number of threads changes no bit of BLAS's either."""
+    if recipe.solver.method == "alps":
+        report("eigenvectors")
+        spectra = in_order(
+            lambda s: s.spectrum(recipe.solver.damping), statistics.values(), threads
+        )
+        for _ in spectra:
+            pass
+
+    def one(name: str) -> Pruned:
+        pattern, outliers = assigned[name]
+        assert pattern is not None
+        seen = statistics.get(llama.input_tap(name))
+        return prune_weight(
+            *(dense[name], seen, recipe, pattern, outliers, name),
+            gradient_norm=gradients.get(name),
+            given=given.get(name),
+        )
+
+    report("prune")
+    names = [name for name, (pattern, _) in assigned.items() if pattern is not None]
+    pruned = {}
+    for name, result in zip(names, in_order(one, names, threads), strict=True):
+        pruned[name] = result
+        report(f"{name.removesuffix('.weight').rpartition('.')[2]} done")
+    return pruned
+
+
+def _permuted(
+    dense: Dense,
+    config: LlamaConfig,
+    layer: int,
+    recipe: Recipe,
+    assigned: Assigned,
+    statistics: Mapping[str, Statistics],
+) -> tuple[Dense, Mapping[str, Statistics]]:
+    """Channels between up and down, and between values and o, in the order that keeps most.
+
+    The base's scores count, not those of the outliers.  Where no order is found that keeps more
+    than the channels' own, they stay.
+    """
+    moved, seen = dict(dense), dict(statistics)
+    for kind in ("mlp.down_proj", "self_attn.o_proj"):
+        name = f"model.layers.{layer}.{kind}.weight"
+        tap, (pattern, outliers) = llama.input_tap(name), assigned[name]
+        if pattern is None:
+            continue
+        found = importance(dense[name], statistics.get(tap), recipe, name)
+        if outliers is not None:
+            found = np.where(top_n(found, outliers), np.float32(0), found)
+        heads: list[permute.Order] = []
+        if kind == "mlp.down_proj":
+            order = permute.find(found, pattern, recipe.permute)
+        else:
+            scores = permute.value_scores(found, config)
+            heads = [permute.find(one, pattern, recipe.permute) for one in scores]
+            order = permute.value_columns(heads, config)
+        own = np.arange(len(order))
+        if permute.kept(found, pattern, order) <= permute.kept(found, pattern, own):
+            continue
+        if heads:
+            moved = permute.fold_value(moved, config, layer, heads)
+        else:
+            moved = permute.fold_mlp(moved, layer, order)
+        if tap in seen:
+            seen[tap] = seen[tap].ordered(order)
+    return moved, seen
+
+
+def _tuned(
+    pruned: dict[str, Pruned],
+    others: Dense,
+    config: LlamaConfig,
+    layer: int,
+    recipe: Recipe,
+    inputs: F32,
+    targets: F32,
+    threads: int | None,
+    report: Report,
+) -> tuple[dict[str, Pruned], Dense]:
+    how = recipe.tune
+    assert how is not None
+    weights = others | {name: one.weight for name, one in pruned.items()}
+    masks = {name: one.mask.kept if how.outliers else one.mask.base for name, one in pruned.items()}
+    tuned, _ = ebft.tune(
+        *(weights, masks, config, layer, inputs, targets, how), threads=threads, report=report
+    )
+    changed = {name: replace(one, weight=tuned[name]) for name, one in pruned.items()}
+    return changed, {name: tuned[name] for name in others}

@@ -1,0 +1,192 @@
+"""Pruned blocks -> packed model folder, with what is needed to interrupt, repeat and check it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+
+from nmref.container.atomic import check_new, new_folder
+from nmref.container.shards import save_model
+from nmref.dtypes import Array, container_name
+from nmref.errors import Code, NmrefError
+from nmref.model.checkpoint import Checkpoint, write_side_files
+from nmref.model.config import linear_names
+from nmref.pattern import NMPattern
+from nmref.prune import maskfile
+from nmref.prune.maskfile import Mask
+from nmref.prune.origin import made_with
+from nmref.prune.pipeline import (
+    Block,
+    Report,
+    Samples,
+    dense_tensor,
+    embed,
+    layer_patterns,
+    prune_blocks,
+    stream_shape,
+)
+from nmref.prune.recipe import Calibration, Patterns, assign, dumps
+from nmref.prune.settings import Recipe
+from nmref.prune.work import DiskStreams, Work, working
+from nmref.tensor import OutlierSpec, SparseWeight, WeightSpec
+
+RECIPE_FILE = "nmref-recipe.toml"
+"""Beside the packed weights: what was done, to be done again."""
+
+
+def prune(
+    checkpoint: Checkpoint,
+    target: Path,
+    recipe: Recipe,
+    samples: Samples,
+    *,
+    calibration: Calibration | None = None,
+    given: Mapping[str, Mask] = MappingProxyType({}),
+    save_masks: Path | None = None,
+    restart: bool = False,
+    threads: int | None = None,
+    report: Report = lambda layer, stage: None,
+) -> None:
+    """Write a packed model folder, whole or not at all; an interrupted run goes on where it was.
+
+    Parameters
+    ----------
+    samples : windows of token ids, all of one length; not looked at where the recipe needs none.
+    calibration : where they come from, for the recipe file.
+    given : masks to take as they are, by name of weight, instead of choosing.
+    save_masks : write the masks to this file, too.
+    restart : throw away what an interrupted run left.
+
+    Raises T_FILE (target there already, another run's work), T_TENSOR (not a dense checkpoint, a
+    weight that is not finite), T_SCORE (an activation that is not), T_ARGUMENT.
+    """
+    check_new(target)
+    shape = stream_shape(checkpoint, recipe, samples)
+    if not shape[0]:
+        samples, calibration = [], None
+    _check_packable(recipe)
+    text = dumps(recipe, calibration, made_with(recipe, checkpoint))
+    run = _digest(text, checkpoint, samples, given)
+    with working(target, run, restart) as work:
+        patterns = _patterns(checkpoint, recipe, samples, given, work, threads, report)
+        streams = DiskStreams(work.folder, shape, recipe.tune is not None, work.done)
+        if not work.done:
+            embed(checkpoint, samples, streams)
+        blocks = prune_blocks(
+            *(checkpoint, recipe, streams, patterns, work.done, given),
+            threads=threads,
+            report=report,
+        )
+        for block in blocks:
+            masks = {name: one.mask for name, one in block.pruned.items()}
+            work.commit(_packed(checkpoint, block), masks, streams)
+        with new_folder(target) as folder:
+            save_model(folder, _specs(checkpoint, patterns), _all(checkpoint, work.tensors()))
+            write_side_files(folder, checkpoint.config.raw, checkpoint.folder)
+            (folder / RECIPE_FILE).write_text(text, encoding="utf-8", newline="\n")
+            if save_masks is not None:
+                maskfile.write_stream(save_masks, work.mask_specs(), work.masks())
+
+
+def _patterns(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    samples: Samples,
+    given: Mapping[str, Mask],
+    work: Work,
+    threads: int | None,
+    report: Report,
+) -> dict[str, Patterns]:
+    """Base and outlier pattern of every linear; OWL's are found once and kept with the work."""
+    if given:
+        return {name: _given_patterns(given, name) for name in linear_names(checkpoint.config)}
+    if recipe.allocate is None:
+        return assign(recipe, linear_names(checkpoint.config))
+    if "stored" not in work.notes:
+        shape = stream_shape(checkpoint, recipe, samples)
+        streams = DiskStreams(work.folder, shape, targets=False)
+        embed(checkpoint, samples, streams)
+        found = layer_patterns(checkpoint, recipe, streams, threads, report)
+        work.note(stored={name: str(base) for name, (base, _) in found.items() if base})
+    stored = work.notes["stored"]
+    assert isinstance(stored, dict)
+    patterns = assign(recipe, linear_names(checkpoint.config))
+    for name, base in stored.items():
+        patterns[name] = NMPattern.parse(base), patterns[name][1]
+    return patterns
+
+
+def _given_patterns(given: Mapping[str, Mask], name: str) -> Patterns:
+    """Those of a mask; a weight without one stays dense.  Raises T_ARGUMENT."""
+    if name not in given:
+        return None, None
+    mask = given[name]
+    if mask.pattern is None or (mask.salient is not None and mask.outliers is None):
+        raise NmrefError(Code.T_ARGUMENT, name, "a mask without N:M", "one to pack")
+    return mask.pattern, mask.outliers
+
+
+def _check_packable(recipe: Recipe) -> None:
+    for bad, what in (
+        (recipe.place != "structured", "unstructured outliers"),
+        (recipe.permute_all, "masks of permuted inputs"),
+    ):
+        if bad:
+            raise NmrefError(Code.T_ARGUMENT, "recipe", what, "what a packed file can hold")
+
+
+def _packed(checkpoint: Checkpoint, block: Block) -> dict[str, SparseWeight | Array]:
+    """The tensors of a block as the file has them."""
+    done: dict[str, SparseWeight | Array] = {}
+    for name, weight in block.others.items():
+        done[name] = weight.astype(dense_tensor(checkpoint, name).dtype)
+    for name, one in block.pruned.items():
+        done[name] = one.packed(dense_tensor(checkpoint, name), name)
+    return done
+
+
+def _specs(
+    checkpoint: Checkpoint, patterns: Mapping[str, Patterns]
+) -> dict[str, WeightSpec | tuple[str, tuple[int, ...]]]:
+    """What the folder will hold: first what lies outside the blocks, then block after block."""
+    specs: dict[str, WeightSpec | tuple[str, tuple[int, ...]]] = {}
+    for name in _in_order(checkpoint):
+        array = dense_tensor(checkpoint, name)
+        dtype, (base, extra) = container_name(array), patterns.get(name, (None, None))
+        if base is None:
+            specs[name] = dtype, array.shape
+        else:
+            outliers = OutlierSpec(extra, dtype, "idx8") if extra else None
+            specs[name] = WeightSpec((array.shape[0], array.shape[1]), base, dtype, outliers)
+    return specs
+
+
+def _in_order(checkpoint: Checkpoint) -> list[str]:
+    """Names of all tensors: outside the blocks, then block by block, ascending within."""
+
+    def key(name: str) -> tuple[int, str]:
+        parts = name.split(".")
+        return (int(parts[2]) if name.startswith("model.layers.") else -1), name
+
+    return sorted(checkpoint.tensors, key=key)
+
+
+def _all(
+    checkpoint: Checkpoint, blocks: Iterator[tuple[str, SparseWeight | Array]]
+) -> Iterator[tuple[str, SparseWeight | Array]]:
+    for name in _in_order(checkpoint):
+        if not name.startswith("model.layers."):
+            yield name, checkpoint.tensors[name]
+    yield from blocks
+
+
+def _digest(text: str, checkpoint: Checkpoint, samples: Samples, given: Mapping[str, Mask]) -> str:
+    """What must be the same for a run to go on: recipe, source, versions; tokens, masks."""
+    total = hashlib.sha256(text.encode())
+    total.update(json.dumps([checkpoint.config.raw, samples], sort_keys=True).encode())
+    for name in sorted(given):
+        total.update(name.encode() + given[name].kept.tobytes() + given[name].base.tobytes())
+    return total.hexdigest()

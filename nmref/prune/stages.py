@@ -1,0 +1,190 @@
+"""One weight through the stages: score, outliers, N:M choice, update, variance correction.
+
+Each stage is a function of arrays in a module of its own; here they follow each other as a recipe
+says.  What needs the whole block (permutation, fine-tuning) is in `block.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from nmref.dtypes import Array
+from nmref.errors import Code, NmrefError
+from nmref.pattern import NMPattern
+from nmref.prune import equalize, permute, salient, score, variance
+from nmref.prune.alps import alps
+from nmref.prune.calibrate import Statistics
+from nmref.prune.mask import top_n
+from nmref.prune.maskfile import Mask
+from nmref.prune.settings import Recipe, Solver
+from nmref.prune.sparsegpt import sparsegpt
+from nmref.tensor import SparseWeight, encode
+
+Bool = npt.NDArray[np.bool_]
+F32 = npt.NDArray[np.float32]
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, eq=False)
+class Pruned:
+    """A weight [R, K] after pruning: float32, +0 outside its mask."""
+
+    weight: F32
+    mask: Mask
+
+    def packed(self, like: Array, name: str) -> SparseWeight:
+        """As the file has it, in the dtype of `like`, rounded to nearest even.
+
+        Raises T_ARGUMENT for a mask without patterns, which has no packed form.
+        """
+        mask, value, zero = self.mask, self.weight.astype(like.dtype), np.zeros((), like.dtype)
+        if mask.pattern is None or (mask.salient is not None and mask.outliers is None):
+            raise NmrefError(Code.T_ARGUMENT, name, "a mask without N:M", "one to pack")
+        return encode(
+            np.where(mask.base, value, zero),
+            str(mask.pattern),
+            mask=mask.base,
+            outliers=None if mask.salient is None else np.where(mask.salient, value, zero),
+            outlier_pattern=str(mask.outliers),
+            outlier_mask=mask.salient,
+        )
+
+
+def importance(
+    weight: F32,
+    inputs: Statistics | None,
+    recipe: Recipe,
+    name: str,
+    gradient_norm: F32 | None = None,
+) -> F32:
+    """The score of a weight [R, K], equalized if the recipe says so.
+
+    Raises T_ARGUMENT where activations or gradients are needed and not given, T_SCORE for a
+    score that is not finite.
+    """
+    try:
+        found = _score(weight, inputs, recipe, gradient_norm)
+    except NmrefError as error:
+        raise error.inside(name) from None
+    score.check_score(found, name)
+    return found
+
+
+def _score(
+    weight: F32, inputs: Statistics | None, recipe: Recipe, gradient_norm: F32 | None
+) -> F32:
+    norm = None if inputs is None else inputs.norm
+    if recipe.equalize is not None:
+        used = _given(inputs, "equalization")
+        weight, norm = equalize.equalized(weight, used.norm, used.largest, recipe.equalize)
+    if recipe.score == "magnitude":
+        return score.magnitude(weight)
+    if recipe.score == "relative":
+        return score.relative(weight)
+    if recipe.score == "wanda":
+        return score.wanda(weight, _given(norm, "wanda"))
+    if recipe.score == "ria":
+        return score.ria(weight, _given(norm, "ria"), recipe.exponent)
+    return score.gradient(weight, _given(norm, "gradient"), _given(gradient_norm, "gradient"))
+
+
+def choose(found: F32, recipe: Recipe, pattern: NMPattern, outliers: NMPattern | None) -> Mask:
+    """Outliers first, then N of every M columns of what is left (paper section 3, stage 2).
+
+    found [R, K] is the score; the recipe says where outliers are chosen and whether the columns
+    are permuted for the choice.
+    """
+    extra = _outlier_mask(found, outliers, recipe)
+    shape = outliers if recipe.place == "structured" else None
+    if not recipe.permute_all:
+        return Mask(top_n(found, pattern, excluded=extra), extra, pattern, shape)
+    seen = found if extra is None else np.where(extra, np.float32(0), found)
+    order = permute.find(seen, pattern, recipe.permute)
+    return Mask(permute.permuted_mask(found, pattern, order, extra), extra, None, shape)
+
+
+def _outlier_mask(found: F32, outliers: NMPattern | None, recipe: Recipe) -> Bool | None:
+    """[R, K]: n of every 256 columns, or as many of them anywhere in the matrix or its rows."""
+    if outliers is None:
+        return None
+    structured = top_n(found, outliers)
+    if recipe.place == "structured":
+        return structured
+    return salient.unstructured(found, int(structured.sum()), recipe.place)
+
+
+def solve(
+    weight: F32,
+    mask: Mask,
+    inputs: Statistics | None,
+    solver: Solver,
+    pattern: NMPattern,
+    name: str,
+) -> tuple[F32, Mask]:
+    """The weights that stay, changed so that the layer's outputs on its inputs change least.
+
+    weight [R, K]; the solver chooses the base mask again unless it is to keep it.
+    """
+    if solver.method == "none":
+        return np.where(mask.kept, weight, np.float32(0)), mask
+    keep = mask.base if solver.keep_mask else None
+    extra, damping = mask.salient, solver.damping
+    try:
+        seen = _given(inputs, solver.method)
+        if solver.method == "sparsegpt":
+            solved, base = sparsegpt(
+                *(weight, seen.hessian, pattern),
+                salient=extra,
+                mask=keep,
+                block=solver.block,
+                damping=damping,
+            )
+        else:
+            solved, base = alps(
+                *(weight, seen.spectrum(damping), pattern),
+                salient=extra,
+                mask=keep,
+                iterations=solver.iterations,
+            )
+    except NmrefError as error:
+        raise error.inside(name) from None
+    return solved, replace(mask, base=base)
+
+
+def prune_weight(
+    weight: F32,
+    inputs: Statistics | None,
+    recipe: Recipe,
+    pattern: NMPattern,
+    outliers: NMPattern | None,
+    name: str,
+    gradient_norm: F32 | None = None,
+    given: Mask | None = None,
+) -> Pruned:
+    """All stages of one weight [R, K]: score, choice, update, variance correction.
+
+    `inputs` where the recipe's score or solver needs them; a `given` mask leaves out score and
+    choice, and the solver keeps it.
+    """
+    score.check_finite(weight, name)
+    solver = recipe.solver
+    if given is None:
+        found = importance(weight, inputs, recipe, name, gradient_norm)
+        mask = choose(found, recipe, pattern, outliers)
+    else:
+        mask, solver = given, replace(solver, keep_mask=True)
+    solved, mask = solve(weight, mask, inputs, solver, pattern, name)
+    if recipe.correct is not None:
+        factor = variance.factor(weight, mask.base, mask.salient, recipe.correct, pruned=solved)
+        solved = variance.correct(solved, mask.base, factor)
+    return Pruned(solved, mask)
+
+
+def _given(value: T | None, stage: str) -> T:
+    if value is None:
+        raise NmrefError(Code.T_ARGUMENT, stage, "no activations", "those of a calibration text")
+    return value

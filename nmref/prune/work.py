@@ -1,0 +1,183 @@
+"""What a long prune has done so far, on disk, so that it can be interrupted and go on.
+
+A folder beside the target: two files of activations, the input of the block to come and its
+output, changing places; one for the outputs of the dense block where fine-tuning needs them; a
+packed file for every block that is done; and `state.json`, replaced last, so that a crash at any
+moment leaves the state before the block or after it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from nmref.container import load, save
+from nmref.container.atomic import new_file
+from nmref.dtypes import Array
+from nmref.errors import Code, NmrefError
+from nmref.prune import maskfile
+from nmref.prune.maskfile import Mask, MaskFile
+from nmref.prune.maskmeta import MaskSpec
+from nmref.tensor import SparseWeight
+
+F32 = npt.NDArray[np.float32]
+Shape = tuple[int, int, int]
+
+
+class Streams:
+    """Activations [S, T, D] of all samples between two blocks: `inputs` -> `outputs`, then swap."""
+
+    def __init__(self, shape: Shape, targets: bool, first: int = 0) -> None:
+        self._layer = first
+        self._pair = (self._array("stream-0", shape), self._array("stream-1", shape))
+        self.targets = self._array("targets", shape) if targets else None
+
+    def _array(self, name: str, shape: Shape) -> F32:
+        return np.zeros(shape, dtype=np.float32)
+
+    @property
+    def inputs(self) -> F32:
+        """Of the block to come."""
+        return self._pair[self._layer % 2]
+
+    @property
+    def outputs(self) -> F32:
+        """Of that block, once it is pruned."""
+        return self._pair[(self._layer + 1) % 2]
+
+    def advance(self) -> None:
+        """The outputs become the inputs of the next block."""
+        self._layer += 1
+
+
+class DiskStreams(Streams):
+    """The same in files, memory-mapped: the system keeps in memory what there is room for."""
+
+    def __init__(self, folder: Path, shape: Shape, targets: bool, first: int = 0) -> None:
+        self._folder = folder
+        super().__init__(shape, targets, first)
+
+    def _array(self, name: str, shape: Shape) -> F32:
+        """All room is taken at once, so that a full disk is an OSError here, not a signal later."""
+        path, size = self._folder / f"{name}.f32", int(np.prod(shape)) * 4
+        if not size:
+            return np.zeros(shape, dtype=np.float32)
+        with path.open("ab") as file:
+            if file.tell() != size and hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+            file.truncate(size)
+        return np.memmap(path, dtype="<f4", mode="r+", shape=shape)
+
+    def flush(self) -> None:
+        """The outputs are on disk when this returns."""
+        if isinstance(self.outputs, np.memmap):
+            self.outputs.flush()
+
+
+class Work:
+    """The folder, opened; `done` blocks of it are finished."""
+
+    def __init__(self, folder: Path, run: str) -> None:
+        self.folder = folder
+        self._run = run
+        self.done = 0
+        self.notes: dict[str, object] = {}
+
+    def commit(
+        self,
+        tensors: Mapping[str, SparseWeight | Array],
+        masks: Mapping[str, Mask],
+        streams: DiskStreams,
+    ) -> None:
+        """One block more is done: its tensors, masks and the activations behind it are safe."""
+        save(self._block(self.done), tensors)
+        if masks:
+            maskfile.write(self._mask(self.done), masks)
+        streams.flush()
+        self.done += 1
+        self.note()
+
+    def note(self, **found: object) -> None:
+        """Write the state; `found` is kept for a run that goes on."""
+        self.notes |= found
+        state = {"run": self._run, "done": self.done, "notes": self.notes}
+        with new_file(self.folder / "state.json") as file:
+            file.write(json.dumps(state, sort_keys=True).encode())
+
+    def tensors(self) -> Iterator[tuple[str, SparseWeight | Array]]:
+        """Those of all blocks that are done, read and checked one after the other."""
+        for number in range(self.done):
+            yield from load(self._block(number)).items()
+
+    def masks(self) -> Iterator[tuple[str, Mask]]:
+        """Those of all blocks that are done."""
+        for file in self._mask_files():
+            yield from file.items()
+
+    def mask_specs(self) -> dict[str, MaskSpec]:
+        """What `masks` will bring."""
+        return {name: spec for file in self._mask_files() for name, spec in file.specs.items()}
+
+    def _mask_files(self) -> Iterator[MaskFile]:
+        paths = map(self._mask, range(self.done))
+        return (maskfile.read(path) for path in paths if path.exists())
+
+    def _mask(self, number: int) -> Path:
+        return self.folder / f"block-{number:04}.mask.safetensors"
+
+    def _block(self, number: int) -> Path:
+        return self.folder / f"block-{number:04}.nmref.safetensors"
+
+
+def work_folder(target: Path) -> Path:
+    """Beside the target, with a name of its own."""
+    return target.with_name(f"{target.name}.unfinished")
+
+
+@contextmanager
+def working(target: Path, run: str, restart: bool = False) -> Iterator[Work]:
+    """The work folder of a target; gone at the end, but for a run that can go on.
+
+    `run` says what makes two runs the same (sources, recipe, texts, versions).  A folder that a run
+    of the same left is gone on with; `restart` throws it away.  It stays when the run is
+    interrupted or the system fails (a full disk), and goes when the input is found bad.
+
+    Raises T_FILE for a folder that another run left.
+    """
+    folder = work_folder(target)
+    if restart and folder.exists():
+        shutil.rmtree(folder)
+    work = Work(folder, run)
+    if folder.exists():
+        _continue(work, folder, run)
+    else:
+        folder.mkdir()
+        work.note()
+    try:
+        yield work
+    except (OSError, KeyboardInterrupt):
+        if not work.done:
+            shutil.rmtree(folder, ignore_errors=True)
+        raise
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+    shutil.rmtree(folder)
+
+
+def _continue(work: Work, folder: Path, run: str) -> None:
+    try:
+        found = json.loads((folder / "state.json").read_text(encoding="utf-8"))
+        same, work.done, work.notes = found["run"] == run, int(found["done"]), found["notes"]
+    except (OSError, ValueError, LookupError, TypeError):
+        same = False
+    if not same:
+        want = "the same command as before, --restart, or the folder removed"
+        raise NmrefError(Code.T_FILE, str(folder), "what another run left", want)
