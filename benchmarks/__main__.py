@@ -19,7 +19,11 @@ from benchmarks.machine import machine
 
 SPEED = ("codec", "packing", "profiles")
 NAMES = (*SPEED, "gates")
-COMMANDS = {"matmul": "benchmarks.matmul.run", "report": "benchmarks.report"}
+COMMANDS = {
+    "matmul": "benchmarks.matmul.run",
+    "pruning": "benchmarks.pruning.run",
+    "report": "benchmarks.report",
+}
 
 
 def main() -> int:

@@ -1,0 +1,132 @@
+"""docs/pruning.md from the figures: `python -m benchmarks pruning --page`.
+
+The text around the tables is benchmarks/pruning/page.md, written by hand; each {name} in it is a
+table of this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks.pruning.rows import HALF, OUTLIERS, PATTERNS, Row, rows
+from nmref.prune.settings import Recipe
+
+TEMPLATE = Path(__file__).with_name("page.md")
+VALUE_BITS = 16
+
+Found = dict[str, Any]
+
+
+def page(figures: Found) -> str:
+    """The whole page.  Raises KeyError where a row has no figure."""
+    found: Found = figures["rows"]
+    parts = {name: table(found) for name, table in TABLES.items()}
+    machine = figures["machine"]
+    versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
+    parts["machine"] = f"{machine['cpu']}, Python {machine['python']}, {versions}"
+    text = TEMPLATE.read_text("utf-8")
+    for name, part in parts.items():
+        text = text.replace("{" + name + "}", part)
+    return text
+
+
+def bits(recipe: Recipe) -> float:
+    """Bits of an element whose values have 16: codes and values of whole blocks."""
+    total = recipe.pattern.stored / recipe.pattern.block * VALUE_BITS
+    total += recipe.pattern.width / recipe.pattern.block
+    if recipe.outliers is not None:
+        total += recipe.outliers.stored / 256 * (VALUE_BITS + 8)
+    return total
+
+
+def _value(found: Found, key: str) -> float:
+    value: float = found[key]["perplexity"]
+    return value
+
+
+def _cell(found: Found, key: str) -> str:
+    value = _value(found, key)
+    return f"{value:.2f} ({value / _value(found, 'dense'):.2f}x)"
+
+
+def _table(header: list[str], lines: list[list[str]]) -> str:
+    rule = ["---"] + ["---:"] * (len(header) - 1)
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *lines))
+
+
+def _by_method(table: str) -> list[Row]:
+    return [row for row in rows() if row.table == table]
+
+
+def methods(found: Found) -> str:
+    """Method by pattern; the time is that of 8:16."""
+    names = list(dict.fromkeys(row.method for row in _by_method("methods")))
+    lines = []
+    for name in names:
+        keys = [f"methods/{name}/{pattern}" for pattern in PATTERNS]
+        seconds = found[keys[-1]]["seconds"]
+        lines.append([name, *(_cell(found, key) for key in keys), f"{seconds:.0f} s"])
+    return _table(["method", *map(str, PATTERNS), "time, 8:16"], lines)
+
+
+def outliers(found: Found) -> str:
+    """RIA+SQ with outliers, structured and not."""
+    lines = []
+    for pattern in (PATTERNS[0], HALF):
+        for place in ("n:256", "per row", "per matrix"):
+            keys = [f"outliers/{place}/{pattern}+{extra}" for extra in OUTLIERS]
+            none = _cell(found, f"methods/RIA+SQ/{pattern}")
+            lines.append([f"{pattern}, {place}", none, *(_cell(found, key) for key in keys)])
+    keys = [f"outliers/magnitude, n:256/2:4+{extra}" for extra in OUTLIERS]
+    none = _cell(found, "methods/magnitude/2:4")
+    lines.append(["2:4 by magnitude, n:256", none, *(_cell(found, key) for key in keys)])
+    return _table(["RIA+SQ", "none", *map(str, OUTLIERS)], lines)
+
+
+def best(found: Found) -> str:
+    """Bits of an element against perplexity: ours and SparseGPT."""
+    lines = []
+    for row in _by_method("best"):
+        if row.method != "best" or row.recipe is None:
+            continue
+        name = f"{row.recipe.pattern}" + (
+            f" + {row.recipe.outliers}" if row.recipe.outliers else ""
+        )
+        table = "best" if row.recipe.outliers else "methods"
+        other = row.key.replace("best/best", f"{table}/SparseGPT")
+        seconds = found[row.key]["seconds"]
+        cells = [f"{bits(row.recipe):.3f}", _cell(found, row.key), _cell(found, other)]
+        lines.append([name, *cells, f"{seconds / 60:.1f} min"])
+    return _table(["pattern", "bits/element", "best", "SparseGPT", "time of best"], lines)
+
+
+def _simple(table: str, head: str) -> Callable[[Found], str]:
+    def render(found: Found) -> str:
+        lines = []
+        for row in _by_method(table):
+            assert row.recipe is not None
+            extra = f" + {row.recipe.outliers}" if row.recipe.outliers else ""
+            time = f"{found[row.key]['seconds']:.0f} s"
+            lines.append([row.method, f"{row.recipe.pattern}{extra}", _cell(found, row.key), time])
+        return _table([head, "pattern", "perplexity", "time"], lines)
+
+    return render
+
+
+def _dense(found: Found) -> str:
+    return f"{_value(found, 'dense'):.4f}"
+
+
+TABLES: dict[str, Callable[[Found], str]] = {
+    "dense": _dense,
+    "methods": methods,
+    "outliers": outliers,
+    "best": best,
+    "tuned": _simple("tuned", "method"),
+    "correction": _simple("correction", "RIA, variance correction"),
+    "equalization": _simple("equalization", "RIA, equalization"),
+    "permutation": _simple("permutation", "RIA, permutation"),
+    "others": _simple("others", "method"),
+}
