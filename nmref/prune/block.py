@@ -60,7 +60,8 @@ def prune_block(
     dense : all weights of the block by name, float32; not changed.
     assigned : base and outlier pattern of every linear; a base pattern of None leaves it dense.
     inputs : [S, T, D] of the pruned blocks before; S = 0 where no stage needs activations.
-    targets : [S, T, D], filled with the outputs of the dense block; where the recipe tunes.
+    targets : [S, T, D], where the recipe tunes: filled with the outputs of the dense block, or the
+        dense model's own, which are there already.
     given : masks to take as they are.
     report : called with what begins.
 
@@ -73,7 +74,8 @@ def prune_block(
     if len(inputs):
         report("calibrate")
         gram = recipe.solver.method != "none"
-        put = None if targets is None else targets.__setitem__
+        learns = recipe.tune is not None and recipe.tune.teacher == "pruned"
+        put = targets.__setitem__ if learns and targets is not None else None
         statistics = calibrate(dense, config, layer, inputs, gram=gram, put=put, threads=threads)
     if recipe.score == "gradient":
         report("gradients")

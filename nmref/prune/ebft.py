@@ -3,6 +3,10 @@
 The weights of one block that stay, and its RMSNorm gains, learn to give the outputs of the dense
 block on the inputs that the pruned blocks before it make: mean squared error, AdamW, a rate that
 falls linearly to zero, clipping of the true gradients.  What the mask leaves out keeps its value.
+
+Two things are ours: a loss relative to each target's size, because a few tokens with activations
+hundreds of times larger than all others (attention sinks) rule the plain one, and the dense model's
+own hidden states as targets.
 """
 
 from __future__ import annotations
@@ -46,8 +50,10 @@ def tune(
     masks : name of a linear -> bool [R, K], true where it may change.  Elsewhere, and in linears
         without a mask, every weight keeps its bits: zeros stay zero and outliers what they are.
     inputs, targets : as many of one as of the other, [T, D] float32.  The loss of a step is the
-        mean over its samples of the mean of (y - target)^2.
-    how : `outliers` is the caller's: it is in the masks.  The last batch of an epoch may be short.
+        mean over its samples of the mean of (y - target)^2, or of that over the mean square of the
+        token's target.
+    how : `outliers` and `teacher` are the caller's: in masks and targets.  The last batch of an
+        epoch may be short.
     threads : samples of a batch side by side; gradients are added in the batch's order, so the
         number changes no bit.
     report : called with what begins.
@@ -75,7 +81,9 @@ def tune(
         total = 0.0
         for number in range(batches):
             batch = order[number * how.batch : (number + 1) * how.batch]
-            loss, gradients = _batch(tuned, config, layer, inputs, targets, batch, threads)
+            loss, gradients = _batch(
+                *(tuned, config, layer, inputs, targets, batch), how.loss == "relative", threads
+            )
             total += loss
             gradients = {name: gradients[name] for name in learning}
             norm = clip(gradients, free, how.clip)
@@ -95,6 +103,7 @@ def _batch(
     inputs: Samples,
     targets: Samples,
     batch: list[int],
+    relative: bool,
     threads: int | None,
 ) -> tuple[float, dict[str, F32]]:
     """The losses of some samples added up, and the gradients of their mean."""
@@ -104,13 +113,14 @@ def _batch(
         with np.errstate(all="ignore"):  # what is not finite is seen in the loss
             y, tape = backprop.forward(weights, config, layer, x)
             y -= target
-            loss = float(np.vdot(y, y)) / y.size
+            dy = y * _token_weights(target) if relative else y.copy()
+            loss = float(np.vdot(y, dy)) / y.size
             if not math.isfinite(loss):
                 where = f"model.layers.{layer} sample {sample}"
                 want = "finite activations and weights"
                 raise NmrefError(Code.T_SCORE, where, f"a loss of {loss}", want)
-            y *= 2 / (y.size * len(batch))
-            return loss, backprop.backward(weights, config, layer, tape, y)[0]
+            dy *= 2 / (y.size * len(batch))
+            return loss, backprop.backward(weights, config, layer, tape, dy)[0]
 
     total, gradients = 0.0, None
     for loss, found in in_order(one, batch, threads):
@@ -122,6 +132,13 @@ def _batch(
             gradients[name] += gradient
     assert gradients is not None  # a batch has samples
     return total, gradients
+
+
+def _token_weights(target: F32) -> F32:
+    """[T, 1]: one over the mean square of each target; 1 for a target of zeros."""
+    square: F32 = np.mean(np.square(target), axis=1, keepdims=True)
+    weight: F32 = np.divide(1, square, out=np.ones_like(square), where=square > 0)
+    return weight
 
 
 def _shuffle(order: list[int], random: SplitMix64) -> None:

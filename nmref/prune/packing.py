@@ -72,7 +72,8 @@ def prune(
     run = _digest(text, checkpoint, samples, given)
     with working(target, run, restart) as work:
         patterns = _patterns(checkpoint, recipe, samples, given, work, threads, report)
-        streams = DiskStreams(work.folder, shape, recipe.tune is not None, work.done)
+        teacher = recipe.tune.teacher if recipe.tune else None
+        streams = DiskStreams(work.folder, shape, teacher, work.done)
         if not work.done:
             embed(checkpoint, samples, streams)
         blocks = prune_blocks(
@@ -107,7 +108,7 @@ def _patterns(
         return assign(recipe, linear_names(checkpoint.config))
     if "stored" not in work.notes:
         shape = stream_shape(checkpoint, recipe, samples)
-        streams = DiskStreams(work.folder, shape, targets=False)
+        streams = DiskStreams(work.folder, shape, None)
         embed(checkpoint, samples, streams)
         found = layer_patterns(checkpoint, recipe, streams, threads, report)
         work.note(stored={name: str(base) for name, (base, _) in found.items() if base})

@@ -64,6 +64,9 @@ def prune_blocks(
     for layer in range(first, config.num_hidden_layers):
         dense = _block_weights(checkpoint, layer)
         names = [name for name in patterns if name in dense]
+        if streams.dense_inputs is not None and streams.targets is not None:
+            report(layer, "targets")
+            advance(dense, config, layer, streams.dense_inputs, streams.targets, threads)
         pruned, others = prune_block(
             dense,
             config,
@@ -131,7 +134,9 @@ def embed(checkpoint: Checkpoint, samples: Samples, streams: Streams) -> None:
     """The inputs of the first block.  Raises T_ARGUMENT for bad tokens."""
     for i, ids in enumerate(samples):
         llama.check_tokens(checkpoint.config, ids)
-        streams.inputs[i] = llama.embed(checkpoint.tensors, ids)
+        streams.inputs[i] = x = llama.embed(checkpoint.tensors, ids)
+        if streams.dense_inputs is not None:
+            streams.dense_inputs[i] = x
 
 
 def stream_shape(checkpoint: Checkpoint, recipe: Recipe, samples: Samples) -> tuple[int, int, int]:
@@ -168,12 +173,12 @@ def prune_weights(
         if not name.startswith("model.layers.")
     }
     if recipe.allocate is not None:
-        streams = Streams(shape, targets=False)
+        streams = Streams(shape, None)
         embed(checkpoint, samples, streams)
         patterns = layer_patterns(checkpoint, recipe, streams, threads, report)
     else:
         patterns = assign(recipe, linear_names(checkpoint.config))
-    streams = Streams(shape, targets=recipe.tune is not None)
+    streams = Streams(shape, recipe.tune.teacher if recipe.tune else None)
     embed(checkpoint, samples, streams)
     for block in prune_blocks(
         checkpoint, recipe, streams, patterns, threads=threads, report=report

@@ -49,6 +49,11 @@ class Tuning:
     """Decoupled, as in AdamW."""
     clip: float = 1.0
     """Largest norm of all gradients of a step together."""
+    loss: Literal["squared", "relative"] = "squared"
+    """Mean squared error, or that of each token over the mean square of its target."""
+    teacher: Literal["pruned", "dense"] = "pruned"
+    """What the dense block gives for the inputs that the pruned blocks before make, or what the
+    dense model gives there: then a block makes good what those before it lost."""
     gains: bool = True
     """Tune the RMSNorm gains of the block too."""
     outliers: bool = False

@@ -1,9 +1,9 @@
 """What a long prune has done so far, on disk, so that it can be interrupted and go on.
 
 A folder beside the target: two files of activations, the input of the block to come and its
-output, changing places; one for the outputs of the dense block where fine-tuning needs them; a
-packed file for every block that is done; and `state.json`, replaced last, so that a crash at any
-moment leaves the state before the block or after it.
+output, changing places; one or two more for what fine-tuning learns from; a packed file and a mask
+file for every block that is done; and `state.json`, replaced last, so that a crash at any moment
+leaves the state before the block or after it.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -29,15 +30,25 @@ from nmref.tensor import SparseWeight
 
 F32 = npt.NDArray[np.float32]
 Shape = tuple[int, int, int]
+Teacher = Literal["pruned", "dense"]
 
 
 class Streams:
-    """Activations [S, T, D] of all samples between two blocks: `inputs` -> `outputs`, then swap."""
+    """Activations [S, T, D] of all samples between two blocks: `inputs` -> `outputs`, then swap.
 
-    def __init__(self, shape: Shape, targets: bool, first: int = 0) -> None:
+    `teacher` None: no targets; "pruned": `targets` is a third array; "dense": the dense model's own
+    activations are kept as well, `dense_inputs` -> `targets`, which change places too.
+    """
+
+    def __init__(self, shape: Shape, teacher: Teacher | None, first: int = 0) -> None:
         self._layer = first
         self._pair = (self._array("stream-0", shape), self._array("stream-1", shape))
-        self.targets = self._array("targets", shape) if targets else None
+        none = (0, *shape[1:])
+        self._targets = (
+            self._array("targets-0", shape if teacher is not None else none),
+            self._array("targets-1", shape if teacher == "dense" else none),
+        )
+        self.teacher = teacher
 
     def _array(self, name: str, shape: Shape) -> F32:
         return np.zeros(shape, dtype=np.float32)
@@ -52,6 +63,18 @@ class Streams:
         """Of that block, once it is pruned."""
         return self._pair[(self._layer + 1) % 2]
 
+    @property
+    def targets(self) -> F32 | None:
+        """What the block to come should give; None where nothing is tuned."""
+        if self.teacher is None:
+            return None
+        return self._targets[(self._layer + 1) % 2 if self.teacher == "dense" else 0]
+
+    @property
+    def dense_inputs(self) -> F32 | None:
+        """Of the same block in the dense model; None unless that is the teacher."""
+        return self._targets[self._layer % 2] if self.teacher == "dense" else None
+
     def advance(self) -> None:
         """The outputs become the inputs of the next block."""
         self._layer += 1
@@ -60,9 +83,9 @@ class Streams:
 class DiskStreams(Streams):
     """The same in files, memory-mapped: the system keeps in memory what there is room for."""
 
-    def __init__(self, folder: Path, shape: Shape, targets: bool, first: int = 0) -> None:
+    def __init__(self, folder: Path, shape: Shape, teacher: Teacher | None, first: int = 0) -> None:
         self._folder = folder
-        super().__init__(shape, targets, first)
+        super().__init__(shape, teacher, first)
 
     def _array(self, name: str, shape: Shape) -> F32:
         """All room is taken at once, so that a full disk is an OSError here, not a signal later."""
@@ -76,9 +99,10 @@ class DiskStreams(Streams):
         return np.memmap(path, dtype="<f4", mode="r+", shape=shape)
 
     def flush(self) -> None:
-        """The outputs are on disk when this returns."""
-        if isinstance(self.outputs, np.memmap):
-            self.outputs.flush()
+        """The outputs are on disk when this returns, and the dense model's."""
+        for array in (self.outputs, self.targets):
+            if isinstance(array, np.memmap):
+                array.flush()
 
 
 class Work:

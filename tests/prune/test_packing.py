@@ -39,6 +39,9 @@ RECIPES = {
         HALF, SALIENT, equalize=Equalization(), correct=Correction(), tune=Tuning(epochs=1)
     ),
     "solved": Recipe(HALF, SALIENT, solver=Solver("alps"), tune=Tuning(epochs=2, batch=3)),
+    "taught": Recipe(
+        HALF, SALIENT, tune=Tuning(epochs=1, loss="relative", teacher="dense", outliers=True)
+    ),
     "sparsegpt": Recipe(NMPattern(2, 4), solver=Solver("sparsegpt", block=16)),
     "permuted": Recipe(HALF, permute="hungarian"),
     "allocated": Recipe(HALF, score="wanda", allocate=Allocation(multiple=1.5, span=4)),
@@ -90,7 +93,7 @@ def test_every_stage_changes_the_result_and_nothing_outside_the_blocks(name, che
             assert same == (RECIPES[name].tune is None)
 
 
-@pytest.mark.parametrize("name", ["paper", "solved", "permuted", "allocated"])
+@pytest.mark.parametrize("name", ["paper", "solved", "taught", "permuted", "allocated"])
 def test_interrupted_anywhere_and_resumed_gives_the_same_files(
     name, model, checkpoint, samples, tmp_path
 ):
