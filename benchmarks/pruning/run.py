@@ -24,7 +24,7 @@ from nmref.model.fetch import fetch
 from nmref.model.tokenizer import Tokenizer
 from nmref.prune import prune_weights
 from nmref.prune.calibrate import windows
-from nmref.prune.recipe import Calibration, dumps
+from nmref.prune.recipe import Calibration, check, dumps, loads
 
 HERE = Path(__file__).parent
 FIGURES = HERE / "figures.json"
@@ -78,13 +78,13 @@ class Run:
     def has(self, row: Row) -> bool:
         """Measured already, with the same recipe."""
         found = self.found["rows"].get(row.key)
-        return found is not None and found["recipe"] == self._recipe(row)
+        return found is not None and self._same(found["recipe"], row)
 
     def measure(self, row: Row) -> None:
         """Prune, measure, write; a recipe that was measured under another name is not run again."""
-        recipe = self._recipe(row)
+        recipe = "" if row.recipe is None else dumps(row.recipe, self.calibration)
         for key, figure in self.found["rows"].items():
-            if key != row.key and recipe and figure["recipe"] == recipe:
+            if key != row.key and recipe and self._same(figure["recipe"], row):
                 self._keep(row, figure)
                 return
         config, begin = self.checkpoint.config, perf_counter()
@@ -110,5 +110,8 @@ class Run:
         text = json.dumps(self.found, indent=1, sort_keys=True) + "\n"
         self.figures.write_text(text, "utf-8")
 
-    def _recipe(self, row: Row) -> str:
-        return "" if row.recipe is None else dumps(row.recipe, self.calibration)
+    def _same(self, text: str, row: Row) -> bool:
+        """Whether a recipe as it was written is that of a row, and its calibration ours."""
+        if not text or row.recipe is None:
+            return not text and row.recipe is None
+        return loads(text, "figures") == (check(row.recipe), self.calibration)

@@ -30,7 +30,7 @@ def perplexity(
     """Exp of the mean of `window_losses`, which has the parameters.  Raises T_ARGUMENT, T_TEXT."""
     losses = window_losses(weights, config, ids, window, windows, progress)
     mean = math.fsum(losses) / len(losses)
-    return math.exp(mean) if mean < 709 else math.inf  # e^709 is the last that a float holds
+    return math.inf if mean >= 709 else math.exp(mean)  # e^709 is the last that a float holds
 
 
 def window_losses(

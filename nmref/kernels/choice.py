@@ -1,4 +1,4 @@
-"""The N largest of every M columns, without sorting, for 32 blocks side by side.
+"""The N largest of every M columns, without sorting, for 64 blocks side by side.
 
 Scores become unsigned keys in the same order.  The smallest key that stays is found bit by bit from
 the top: a bit of it is 1 if N keys are still as large then.  Lanes are blocks, so nothing branches
@@ -13,7 +13,7 @@ from nmref.dtypes import Array
 from nmref.kernels.compile import kernel
 
 LANES = 64
-"""Blocks side by side: a tile of 256 columns then fits the first-level cache."""
+"""Blocks side by side; a tile of them, 64 columns wide, fits the first-level cache."""
 
 NEVER = np.uint32(0)
 """The key of -Inf, NaN, excluded and virtual columns, which do not stay whatever else there is."""
@@ -45,9 +45,9 @@ def row_keys(bits: Array, excluded: Array, r: int, keys: Array) -> None:
 
 @kernel
 def thresholds(tile: Array, stored: int, floor: Array, spare: Array) -> None:
-    """tile [M, 32] -> floor [32]: the largest key that at least N keys of its block reach.
+    """tile [M, LANES] -> floor [LANES]: the largest key that at least N keys of its block reach.
 
-    spare [32]: how many of the keys that equal it stay.
+    spare [LANES]: how many of the keys that equal it stay.
     """
     floor[:] = NEVER
     higher = np.empty(LANES, dtype=np.uint32)
@@ -70,7 +70,7 @@ def thresholds(tile: Array, stored: int, floor: Array, spare: Array) -> None:
 
 @kernel
 def choose(tile: Array, floor: Array, spare: Array, chosen: Array) -> None:
-    """tile [M, 32] -> chosen [M, 32], from the first column on; takes from `spare`."""
+    """tile [M, LANES] -> chosen [M, LANES], from the first column on; takes from `spare`."""
     for c in range(tile.shape[0]):
         for i in range(LANES):
             level = tile[c, i] == floor[i] and spare[i] > ZERO

@@ -18,11 +18,13 @@ from typing import Protocol
 import numpy as np
 
 from nmref.dtypes import DTYPES, Array, widen
+from nmref.kernels.choice import keep_largest
 from nmref.linear.choose import Choice, choose
 from nmref.linear.multiply import matmul
 from nmref.linear.prepared import prepared
 from nmref.linear.samples import SEED, as_loaded, sample, sealed
 from nmref.numerics import Profile, expand, fast, plain
+from nmref.pattern import NMPattern
 from nmref.tensor import SparseWeight, check, encode, warnings
 from nmref.tensor.spec import Coding
 
@@ -104,7 +106,7 @@ class Task:
 
 def jobs() -> list[Job]:
     """All of them; neighbours share few kernels, so that compilers seldom wait for each other."""
-    others: list[Job] = [*goldens(), *codecs()]
+    others: list[Job] = [*goldens(), *codecs(), *choices()]
     mixed = zip_longest(others, products())
     return [job for pair in mixed for job in pair if job is not None]
 
@@ -138,6 +140,11 @@ def goldens() -> list[Task]:
     dots = [Task(f"dot {name}", partial(_golden, name)) for name in PROFILES]
     others = {"dot i32": _golden_i32, "exp and sums": _functions, "infinite x": _not_finite}
     return [*dots, *(Task(name, work) for name, work in others.items())]
+
+
+def choices() -> list[Task]:
+    """The N:M choice of a prune."""
+    return [Task(f"choice {pattern}", partial(_choice, pattern)) for pattern in ("8:16", "16:256")]
 
 
 @cache
@@ -194,6 +201,24 @@ def _codec(pattern: str, dtype: str, outliers: str, coding: Coding) -> str:
                 return "encode and decode lose something"
         if prepared(each).halves and prepared(each).words.shape[0] != SHAPE[0]:
             return "rows are lost"
+    return ""
+
+
+def _choice(pattern: str) -> str:
+    """The largest of every block, with and without some that are excluded, by sorting."""
+    chosen, rng = NMPattern.parse(pattern), np.random.default_rng(SEED + 2)
+    score = rng.integers(0, 50, SHAPE).astype(np.float32)  # ties
+    for excluded in (np.zeros((0, 0), dtype=np.bool_), rng.random(SHAPE) < 0.1):
+        closed = excluded if excluded.size else np.zeros(SHAPE, dtype=np.bool_)
+        right = np.zeros(SHAPE, dtype=np.bool_)
+        for first in range(0, SHAPE[1], chosen.block):
+            some = slice(first, first + chosen.block)
+            order = np.argsort(np.where(closed, 1, -score)[:, some], axis=1, kind="stable")
+            np.put_along_axis(right[:, some], order[:, : chosen.stored], True, axis=1)
+        kept = np.empty(SHAPE, dtype=np.bool_)
+        keep_largest(score.view(np.uint32), excluded, chosen.stored, chosen.block, kept)
+        if not np.array_equal(kept, right & ~closed):
+            return "others than the largest are chosen"
     return ""
 
 

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
+from nmref.errors import Code, NmrefError
 from nmref.linear.parallel import in_order
 from nmref.model import llama
 from nmref.model.config import LlamaConfig
@@ -82,10 +84,14 @@ def prune_block(
         gradients = backprop.gradient_norms(dense, config, layer, inputs, threads)
     if recipe.permute != "none" and not recipe.permute_all:
         report("permute")
-        dense, statistics = _permuted(dense, config, layer, recipe, assigned, statistics)
+        dense, statistics, gradients = _permuted(
+            dense, config, layer, recipe, assigned, statistics, gradients
+        )
     pruned = _linears(dense, recipe, assigned, statistics, gradients, given, threads, report)
     others = {name: weight for name, weight in dense.items() if name not in pruned}
-    if recipe.tune is not None and targets is not None:
+    if recipe.tune is not None and pruned:
+        if targets is None:
+            raise NmrefError(Code.T_ARGUMENT, "fine-tuning", "no targets", "an array for them")
         return _tuned(pruned, others, config, layer, recipe, inputs, targets, threads, report)
     return pruned, others
 
@@ -135,38 +141,41 @@ def _permuted(
     recipe: Recipe,
     assigned: Assigned,
     statistics: Mapping[str, Statistics],
-) -> tuple[Dense, Mapping[str, Statistics]]:
+    gradients: Mapping[str, F32],
+) -> tuple[Dense, Mapping[str, Statistics], Mapping[str, F32]]:
     """Channels between up and down, and between values and o, in the order that keeps most.
 
-    The base's scores count, not those of the outliers.  Where no order is found that keeps more
-    than the channels' own, they stay.
+    Statistics of the inputs and gradients of the weights move with them.  The base's scores count,
+    not those of the outliers.  Where no order is found that keeps more than the channels' own, they
+    stay.
     """
-    moved, seen = dict(dense), dict(statistics)
+    moved, seen, slopes = dict(dense), dict(statistics), dict(gradients)
     for kind in ("mlp.down_proj", "self_attn.o_proj"):
         name = f"model.layers.{layer}.{kind}.weight"
         tap, (pattern, outliers) = llama.input_tap(name), assigned[name]
         if pattern is None:
             continue
-        found = importance(dense[name], statistics.get(tap), recipe, name)
+        found = importance(
+            *(dense[name], statistics.get(tap), recipe, name), gradient_norm=gradients.get(name)
+        )
         if outliers is not None:
             found = np.where(top_n(found, outliers), np.float32(0), found)
-        heads: list[permute.Order] = []
+        fold: Callable[[Dense], Dense]
         if kind == "mlp.down_proj":
             order = permute.find(found, pattern, recipe.permute)
+            fold = partial(permute.fold_mlp, layer=layer, order=order)
         else:
             scores = permute.value_scores(found, config)
             heads = [permute.find(one, pattern, recipe.permute) for one in scores]
             order = permute.value_columns(heads, config)
+            fold = partial(permute.fold_value, config=config, layer=layer, orders=heads)
         own = np.arange(len(order))
         if permute.kept(found, pattern, order) <= permute.kept(found, pattern, own):
             continue
-        if heads:
-            moved = permute.fold_value(moved, config, layer, heads)
-        else:
-            moved = permute.fold_mlp(moved, layer, order)
+        moved, slopes = fold(moved), fold(slopes) if slopes else slopes
         if tap in seen:
             seen[tap] = seen[tap].ordered(order)
-    return moved, seen
+    return moved, seen, slopes
 
 
 def _tuned(

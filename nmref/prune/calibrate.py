@@ -123,7 +123,8 @@ def calibrate(
 
     def one(i: int) -> dict[str, Statistics]:
         tap = _Sample(names, gram)
-        y = llama.block(weights, config, layer, inputs[i], tap=tap, ops=FAST)
+        with np.errstate(all="ignore"):  # _check_finite says more than a warning
+            y = llama.block(weights, config, layer, inputs[i], tap=tap, ops=FAST)
         if put is not None:
             put(i, y)
         return tap.found
@@ -147,7 +148,8 @@ def advance(
     """outputs[i] = block(inputs[i]) for every sample; both [S, T, D], they may be one array."""
 
     def one(i: int) -> None:
-        outputs[i] = llama.block(weights, config, layer, inputs[i], ops=FAST)
+        with np.errstate(all="ignore"):  # the next block's statistics show what is not finite
+            outputs[i] = llama.block(weights, config, layer, inputs[i], ops=FAST)
 
     for _ in in_order(one, range(len(inputs)), threads):
         pass

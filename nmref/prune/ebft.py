@@ -2,9 +2,9 @@
 
 The weights of one block that stay, and its RMSNorm gains, learn to give the outputs of the dense
 block on the inputs that the pruned blocks before it make: mean squared error, AdamW, a rate that
-falls linearly to zero, clipping of the true gradients.  What the mask leaves out keeps its value.
+falls linearly, clipping of the true gradients.  What the mask leaves out keeps its value.
 
-Two things are ours: a loss relative to each target's size, because a few tokens with activations
+Two things are ours: a loss normalized by each target's size, because a few tokens with activations
 hundreds of times larger than all others (attention sinks) rule the plain one, and the dense model's
 own hidden states as targets.
 """
@@ -82,7 +82,7 @@ def tune(
         for number in range(batches):
             batch = order[number * how.batch : (number + 1) * how.batch]
             loss, gradients = _batch(
-                *(tuned, config, layer, inputs, targets, batch), how.loss == "relative", threads
+                *(tuned, config, layer, inputs, targets, batch), how.loss == "normalized", threads
             )
             total += loss
             gradients = {name: gradients[name] for name in learning}
@@ -103,7 +103,7 @@ def _batch(
     inputs: Samples,
     targets: Samples,
     batch: list[int],
-    relative: bool,
+    normalized: bool,
     threads: int | None,
 ) -> tuple[float, dict[str, F32]]:
     """The losses of some samples added up, and the gradients of their mean."""
@@ -113,7 +113,7 @@ def _batch(
         with np.errstate(all="ignore"):  # what is not finite is seen in the loss
             y, tape = backprop.forward(weights, config, layer, x)
             y -= target
-            dy = y * _token_weights(target) if relative else y.copy()
+            dy = y * _token_weights(target) if normalized else y.copy()
             loss = float(np.vdot(y, dy)) / y.size
             if not math.isfinite(loss):
                 where = f"model.layers.{layer} sample {sample}"

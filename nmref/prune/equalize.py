@@ -42,8 +42,8 @@ from nmref.prune.settings import Equalization
 F32 = npt.NDArray[np.float32]
 
 SMALLEST = 1e-5
-"""Both maxima count as at least this, as in SmoothQuant: a column that is never active or has no
-weights gets a finite factor above 0."""
+"""Both maxima count as at least this: a column that is never active or has no weights gets a finite
+factor above 0.  (SmoothQuant holds the weights' maximum and the factor itself above it.)"""
 
 
 def scale(weight: F32, column_max: F32, power: float) -> F32:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import lapack
+from scipy.linalg import LinAlgError, cholesky, lapack
 
 from nmref.errors import Code, NmrefError
 
@@ -85,10 +85,12 @@ def upper_inverse(h: F32) -> F32:
     """
     check_hessian(h)
     try:
-        lower = np.linalg.cholesky(h[::-1, ::-1].astype(np.float64))
-    except np.linalg.LinAlgError:
+        lower = cholesky(h[::-1, ::-1].astype(np.float64, order="F"), True, True, False)
+    except LinAlgError:
         raise not_positive() from None
-    inverse, info = lapack.dtrtri(lower[::-1, ::-1], lower=0)
+    upper = np.asfortranarray(lower[::-1, ::-1])
+    del lower
+    inverse, info = lapack.dtrtri(upper, lower=0, overwrite_c=1)
     assert info == 0, info  # Cholesky's diagonal is positive
     return np.ascontiguousarray(np.triu(inverse), dtype=np.float32)
 

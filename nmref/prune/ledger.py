@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from math import prod
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from nmref.dtypes import CONTAINER_DTYPES, Array, bits_of, container_name, nonzero
 from nmref.linear.choose import choose
 from nmref.linear.prepared import Prepared
-from nmref.prune.tables import aligned
+from nmref.prune.tables import aligned, any_layer
 from nmref.tensor import SparseWeight
 
 TOKENS = (1, 64)
@@ -55,7 +55,7 @@ class Entry:
 
 
 HEADER = (
-    *("weight", "pattern", "outliers", "dense bytes", "with zeros", "packed bytes"),
+    *("weight", "count", "pattern", "outliers", "dense bytes", "with zeros", "packed bytes"),
     *("density", "bits/elem", *(f"T = {tokens}" for tokens in TOKENS)),
 )
 
@@ -76,24 +76,14 @@ class Ledger:
 
     def total(self) -> dict[str, float]:
         """Sums over `weights`: elements, dense, dense with zeros, packed bytes, density, bits."""
-        dense = sum(entry.dense_nbytes for entry in self.weights)
-        packed = sum(entry.packed_nbytes for entry in self.weights)
-        elements = sum(entry.elements for entry in self.weights)
-        kept = sum(entry.nonzero for entry in self.weights)
-        return {
-            "elements": elements,
-            "dense_nbytes": dense,
-            "dense_with_zeros_nbytes": dense,
-            "packed_nbytes": packed,
-            "density": _rate(kept, elements),
-            "bits_per_element": _rate(8 * packed, elements),
-        }
+        return _total(self.weights)
 
-    def text(self) -> str:
-        """A line for every weight, their sum, and how many run sparse here."""
+    def text(self, every: bool = False) -> str:
+        """A line for every weight, or kind of them, their sum, and how many run sparse here."""
+        groups = [[entry] for entry in self.weights] if every else grouped(self.weights)
         return "\n".join(
             [
-                aligned(HEADER, [*map(_cells, self.weights), self._total_cells()]),
+                aligned(HEADER, [*map(_cells, groups), self._total_cells()]),
                 "",
                 f"{self.other_tensors} other tensors: {self.other_nbytes} bytes",
                 *map(self._runs, TOKENS),
@@ -117,10 +107,8 @@ class Ledger:
         return {"weights": rows, "total": self.total(), "others": others}
 
     def _total_cells(self) -> list[str]:
-        total = self.total()
-        sizes = [f"{total[key]:.0f}" for key in _SIZES]
-        rates = [f"{total['density']:.4f}", f"{total['bits_per_element']:.4f}"]
-        return [f"all {len(self.weights)}", "", "", *sizes, *rates, *("" for _ in TOKENS)]
+        count = str(len(self.weights))
+        return ["all", count, "", "", *_figures(self.weights), *("" for _ in TOKENS)]
 
     def _runs(self, tokens: int) -> str:
         sparse = sum(entry.runs(tokens).startswith("sparse") for entry in self.weights)
@@ -175,13 +163,44 @@ def _nonzero(values: Array) -> int:
     return int(nonzero(bits_of(values), container_name(values)).sum())
 
 
-def _cells(entry: Entry) -> list[str]:
-    sizes = [entry.dense_nbytes, entry.dense_nbytes, entry.packed_nbytes]
-    density = _rate(entry.nonzero, entry.elements)
-    bits = _rate(8 * entry.packed_nbytes, entry.elements)
-    rates = [f"{density:.4f}", f"{bits:.4f}"]
-    runs = [entry.runs(tokens) for tokens in TOKENS]
-    return [entry.name, entry.pattern, entry.outliers, *map(str, sizes), *rates, *runs]
+def grouped(entries: Iterable[Entry]) -> list[list[Entry]]:
+    """Those together that differ in their layer number, packed bytes and zeros only."""
+    kinds: dict[tuple[object, ...], list[Entry]] = {}
+    for entry in entries:
+        stored = entry.pattern, entry.outliers, *entry.kernels.values()
+        key = any_layer(entry.name), entry.shape, entry.dense_nbytes, *stored
+        kinds.setdefault(key, []).append(entry)
+    return list(kinds.values())
+
+
+def _cells(same: Sequence[Entry]) -> list[str]:
+    """Of entries that are grouped."""
+    first = same[0]
+    name = any_layer(first.name) if len(same) > 1 else first.name
+    runs = [first.runs(tokens) for tokens in TOKENS]
+    return [name, str(len(same)), first.pattern, first.outliers, *_figures(same), *runs]
+
+
+def _figures(entries: Sequence[Entry]) -> list[str]:
+    """Bytes, density and bits of all of them."""
+    total = _total(entries)
+    sizes = [f"{total[key]:.0f}" for key in _SIZES]
+    return [*sizes, f"{total['density']:.4f}", f"{total['bits_per_element']:.4f}"]
+
+
+def _total(entries: Sequence[Entry]) -> dict[str, float]:
+    dense = sum(entry.dense_nbytes for entry in entries)
+    packed = sum(entry.packed_nbytes for entry in entries)
+    elements = sum(entry.elements for entry in entries)
+    kept = sum(entry.nonzero for entry in entries)
+    return {
+        "elements": elements,
+        "dense_nbytes": dense,
+        "dense_with_zeros_nbytes": dense,
+        "packed_nbytes": packed,
+        "density": _rate(kept, elements),
+        "bits_per_element": _rate(8 * packed, elements),
+    }
 
 
 def _rate(part: float, whole: float) -> float:

@@ -68,10 +68,13 @@ def prune(
     if not shape[0]:
         samples, calibration = [], None
     _check_packable(recipe)
+    _check_given(checkpoint, given)
     text = dumps(recipe, calibration, made_with(recipe, checkpoint))
     run = _digest(text, checkpoint, samples, given)
     with working(target, run, restart) as work:
         patterns = _patterns(checkpoint, recipe, samples, given, work, threads, report)
+        if save_masks is not None and not any(base for base, _ in patterns.values()):
+            raise NmrefError(Code.T_ARGUMENT, "masks", "none, all stays dense", "at least one")
         teacher = recipe.tune.teacher if recipe.tune else None
         streams = DiskStreams(work.folder, shape, teacher, work.done)
         if not work.done:
@@ -128,6 +131,17 @@ def _given_patterns(given: Mapping[str, Mask], name: str) -> Patterns:
     if mask.pattern is None or (mask.salient is not None and mask.outliers is None):
         raise NmrefError(Code.T_ARGUMENT, name, "a mask without N:M", "one to pack")
     return mask.pattern, mask.outliers
+
+
+def _check_given(checkpoint: Checkpoint, given: Mapping[str, Mask]) -> None:
+    """Masks of linears of this model, and of their shapes.  Raises T_ARGUMENT."""
+    linears, found = set(linear_names(checkpoint.config)), checkpoint.tensors
+    for name in given:
+        if name not in linears:
+            raise NmrefError(Code.T_ARGUMENT, f"mask {name}", "no such weight", "one to prune")
+        got, want = given[name].base.shape, found[name].shape
+        if got != want:
+            raise NmrefError(Code.T_ARGUMENT, f"mask {name}", f"shape {list(got)}", f"{list(want)}")
 
 
 def _check_packable(recipe: Recipe) -> None:
@@ -189,5 +203,6 @@ def _digest(text: str, checkpoint: Checkpoint, samples: Samples, given: Mapping[
     total = hashlib.sha256(text.encode())
     total.update(json.dumps([checkpoint.config.raw, samples], sort_keys=True).encode())
     for name in sorted(given):
-        total.update(name.encode() + given[name].kept.tobytes() + given[name].base.tobytes())
+        mask = given[name]
+        total.update(f"{name} {mask.spec}".encode() + mask.kept.tobytes() + mask.base.tobytes())
     return total.hexdigest()

@@ -26,7 +26,12 @@ PRESETS: Mapping[str, Recipe] = MappingProxyType(
         # Frantar and Alistarh 2023 as they have it: N:M alone
         "sparsegpt": Recipe(_HALF, solver=Solver("sparsegpt")),
         # the update with the smallest error, and tuning after it
-        "best": Recipe(_HALF, _SALIENT, solver=Solver("alps"), tune=Tuning()),
+        "best": Recipe(
+            _HALF,
+            _SALIENT,
+            solver=Solver("alps"),
+            tune=Tuning(loss="normalized", teacher="dense", outliers=True),
+        ),
     }
 )
 """Name -> recipe; `dataclasses.replace` changes one, such as its pattern."""

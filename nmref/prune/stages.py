@@ -89,7 +89,8 @@ def _score(
         return score.wanda(weight, _given(norm, "wanda"))
     if recipe.score == "ria":
         return score.ria(weight, _given(norm, "ria"), recipe.exponent)
-    return score.gradient(weight, _given(norm, "gradient"), _given(gradient_norm, "gradient"))
+    norm = _given(norm, "gradient")
+    return score.gradient(weight, norm, _given(gradient_norm, "gradient", "gradients"))
 
 
 def choose(found: F32, recipe: Recipe, pattern: NMPattern, outliers: NMPattern | None) -> Mask:
@@ -176,6 +177,9 @@ def prune_weight(
         found = importance(weight, inputs, recipe, name, gradient_norm)
         mask = choose(found, recipe, pattern, outliers)
     else:
+        if given.base.shape != weight.shape:
+            got, want = f"shape {list(given.base.shape)}", f"{list(weight.shape)}"
+            raise NmrefError(Code.T_ARGUMENT, f"mask {name}", got, want)
         mask, solver = given, replace(solver, keep_mask=True)
     solved, mask = solve(weight, mask, inputs, solver, pattern, name)
     if recipe.correct is not None:
@@ -184,7 +188,7 @@ def prune_weight(
     return Pruned(solved, mask)
 
 
-def _given(value: T | None, stage: str) -> T:
+def _given(value: T | None, stage: str, what: str = "activations") -> T:
     if value is None:
-        raise NmrefError(Code.T_ARGUMENT, stage, "no activations", "those of a calibration text")
+        raise NmrefError(Code.T_ARGUMENT, stage, f"no {what}", "those of a calibration text")
     return value

@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+
+_LAYER = re.compile(r"\.\d+\.")
+
+
+def any_layer(name: str) -> str:
+    """The name of a tensor for all layers.
+
+    >>> any_layer("model.layers.12.mlp.up_proj.weight")
+    'model.layers.*.mlp.up_proj.weight'
+    """
+    return _LAYER.sub(".*.", name)
 
 
 def aligned(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,6 +28,9 @@ from nmref.prune import maskfile
 from nmref.prune.maskfile import Mask, MaskFile
 from nmref.prune.maskmeta import MaskSpec
 from nmref.tensor import SparseWeight
+
+if sys.platform != "win32":
+    import fcntl
 
 F32 = npt.NDArray[np.float32]
 Shape = tuple[int, int, int]
@@ -85,13 +89,21 @@ class DiskStreams(Streams):
 
     def __init__(self, folder: Path, shape: Shape, teacher: Teacher | None, first: int = 0) -> None:
         self._folder = folder
+        self._old = first > 0
         super().__init__(shape, teacher, first)
 
     def _array(self, name: str, shape: Shape) -> F32:
-        """All room is taken at once, so that a full disk is an OSError here, not a signal later."""
+        """All room is taken at once, so that a full disk is an OSError here, not a signal later.
+
+        Raises T_FILE where a run that goes on does not find what it wrote.
+        """
         path, size = self._folder / f"{name}.f32", int(np.prod(shape)) * 4
         if not size:
             return np.zeros(shape, dtype=np.float32)
+        found = path.stat().st_size if path.is_file() else 0
+        if self._old and found != size:
+            want = f"the {size} that were there"
+            raise NmrefError(Code.T_FILE, str(path), f"{found} bytes", want)
         with path.open("ab") as file:
             if file.tell() != size and hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
@@ -135,6 +147,10 @@ class Work:
         with new_file(self.folder / "state.json") as file:
             file.write(json.dumps(state, sort_keys=True).encode())
 
+    def has(self, done: int) -> bool:
+        """Whether the files of so many blocks are there."""
+        return done >= 0 and all(self._block(number).is_file() for number in range(done))
+
     def tensors(self) -> Iterator[tuple[str, SparseWeight | Array]]:
         """Those of all blocks that are done, read and checked one after the other."""
         for number in range(self.done):
@@ -173,35 +189,62 @@ def working(target: Path, run: str, restart: bool = False) -> Iterator[Work]:
     of the same left is gone on with; `restart` throws it away.  It stays when the run is
     interrupted or the system fails (a full disk), and goes when the input is found bad.
 
-    Raises T_FILE for a folder that another run left.
+    Raises T_FILE for a folder that another run left, or that another process works in.
     """
     folder = work_folder(target)
-    if restart and folder.exists():
-        shutil.rmtree(folder)
-    work = Work(folder, run)
-    if folder.exists():
-        _continue(work, folder, run)
-    else:
-        folder.mkdir()
-        work.note()
-    try:
-        yield work
-    except (OSError, KeyboardInterrupt):
-        if not work.done:
+    if restart and folder.is_dir():
+        with _alone(folder):
+            shutil.rmtree(folder)
+    fresh = not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+    if fresh:
+        folder.mkdir(exist_ok=True)
+    with _alone(folder):
+        work = Work(folder, run)
+        if not fresh:
+            _continue(work, folder, run)
+        try:
+            if fresh:
+                work.note()
+            yield work
+        except (OSError, KeyboardInterrupt):
+            if not work.done and not work.notes:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+        except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
-        raise
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-    shutil.rmtree(folder)
+            raise
+        shutil.rmtree(folder)
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Two runs in one folder would overwrite each other's activations.  Raises T_FILE."""
+    if sys.platform == "win32":
+        yield  # folders cannot be locked there
+        return
+    file = os.open(folder, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            got, want = "another process at work in it", "one at a time"
+            raise NmrefError(Code.T_FILE, str(folder), got, want) from None
+        except OSError:
+            pass  # a file system without locks
+        yield
+    finally:
+        os.close(file)
 
 
 def _continue(work: Work, folder: Path, run: str) -> None:
+    """Where the run stood whose folder this is.  Raises T_FILE for anything else."""
     try:
         found = json.loads((folder / "state.json").read_text(encoding="utf-8"))
-        same, work.done, work.notes = found["run"] == run, int(found["done"]), found["notes"]
-    except (OSError, ValueError, LookupError, TypeError):
+        done, notes = found["done"], found["notes"]
+        same = found["run"] == run and type(done) is int and isinstance(notes, dict)
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         same = False
-    if not same:
+    if not same or not work.has(done):
         want = "the same command as before, --restart, or the folder removed"
         raise NmrefError(Code.T_FILE, str(folder), "what another run left", want)
+    work.done, work.notes = done, notes

@@ -22,6 +22,15 @@ BF16 = ml_dtypes.bfloat16
 KINDS = (("", "idx8"), ("16:256", "idx8"), ("16:256", "colex"))
 
 
+STAGES = (
+    ["--preset", "paper", "--epochs", "1", "--permute", "hungarian"],
+    ["--preset", "best", "--epochs", "1"],
+    ["--preset", "sparsegpt", "--owl", "2"],
+    ["--score", "gradient"],
+)
+"""Options that prune in other ways."""
+
+
 def commands(here: Path, text: Path, dtype) -> None:
     """A model, from dense to its answers."""
     model, out = write_model(here / "model", dtype), {n: str(here / n) for n in "abcd"}
@@ -30,6 +39,7 @@ def commands(here: Path, text: Path, dtype) -> None:
     lines = [
         ["prune", str(model), out["a"], *calibration],
         ["prune", str(model), out["b"], "--outliers", "none", "--pattern", "2:4", *calibration],
+        *(["prune", str(model), f"{out['a']}-{i}", *calibration, *o] for i, o in enumerate(STAGES)),
         ["unpack", out["b"], out["c"]],
         ["pack", out["c"], out["d"], "--pattern", "2:4"],
         ["verify", out["a"]],

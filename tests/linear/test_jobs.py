@@ -85,6 +85,29 @@ def test_a_product_sees_a_wrong_result(monkeypatch):
     assert "wrong: y[" in job.run()
 
 
+@pytest.mark.parametrize("job", jobs.choices(), ids=lambda job: job.name)
+def test_a_choice_sees_a_wrong_result(monkeypatch, job):
+    assert job.run() == ""
+    wanted = "others than the largest are chosen"
+
+    def spoiled(bits, excluded, stored, block, kept):
+        right(bits, excluded, stored, block, kept)
+        kept[-1, -1] ^= True
+
+    def without(bits, excluded, stored, block, kept):
+        right(bits, excluded[:0], stored, block, kept)
+
+    def higher(bits, excluded, stored, block, kept):
+        """Ties to the higher column."""
+        right(bits[:, ::-1].copy(), excluded[:, ::-1].copy(), stored, block, kept)
+        kept[:] = kept[:, ::-1].copy()
+
+    right = jobs.keep_largest
+    for wrong in (spoiled, without, higher):
+        monkeypatch.setattr(jobs, "keep_largest", wrong)
+        assert job.run() == wanted
+
+
 def test_run_one_tells_what_was_raised(monkeypatch):
     def fails():
         raise ValueError("first line\nsecond")

@@ -1,6 +1,7 @@
 """The ledger counts what is stored and names what will run."""
 
 import json
+from dataclasses import replace
 
 import ml_dtypes
 import numpy as np
@@ -10,7 +11,7 @@ import nmref
 from nmref.linear.choose import choose
 from nmref.linear.prepared import prepared
 from nmref.pattern import NMPattern
-from nmref.prune.ledger import TOKENS, ledger
+from nmref.prune.ledger import TOKENS, grouped, ledger
 from nmref.prune.mask import split
 
 NAMES = ["q", "up", "odd", "kept"]
@@ -111,11 +112,12 @@ def test_text(monkeypatch):
     lines = found().text().splitlines()
     header = " ".join(lines[0].split())
     assert header == (
-        "weight pattern outliers dense bytes with zeros packed bytes density bits/elem T = 1 T = 64"
+        "weight count pattern outliers dense bytes with zeros packed bytes density bits/elem "
+        "T = 1 T = 64"
     )
     entry, total = found().weights[0], found().total()
     assert lines[2].split() == [
-        *("q", "8:16", "16:256", "5504", "5504", str(entry.packed_nbytes)),
+        *("q", "1", "8:16", "16:256", "5504", "5504", str(entry.packed_nbytes)),
         f"{entry.nonzero / 1376:.4f}",
         f"{8 * entry.packed_nbytes / 1376:.4f}",
         *("sparse", "(rows)", "sparse", "(panel)"),
@@ -130,6 +132,64 @@ def test_text(monkeypatch):
         "2 other tensors: 74 bytes",
         "T = 1: 2 of 4 weights run sparse here",
         "T = 64: 2 of 4 weights run sparse here",
+    ]
+
+
+def kind(number, pattern="8:16", columns=172, dtype=np.float32, name="up"):
+    return f"layers.{number}.{name}", packed(6, columns, pattern, dtype=dtype, seed=number)
+
+
+def lines(found, **how):
+    """Of the weights, as words."""
+    return [line.split() for line in found.text(**how).split("\n\n")[0].splitlines()[2:]]
+
+
+def test_one_line_for_a_kind(monkeypatch):
+    """Bytes add up, and the density is that of all together."""
+    monkeypatch.setenv("NMREF_ISA", "portable")
+    same = dict(kind(number) for number in (0, 1, 12))
+    same["layers.1.up"].base.values[:, :3] = 0  # fewer that are not zero
+    kept = ledger([*same.items(), kind(3, name="gate")], [])
+    total = ledger(same.items(), []).total()
+    both, gate, everything = lines(kept)
+    assert both == [
+        *("layers.*.up", "3", "8:16", "none", "12384", "12384", f"{total['packed_nbytes']:.0f}"),
+        *(f"{total['density']:.4f}", f"{total['bits_per_element']:.4f}"),
+        *("sparse", "(rows)", "sparse", "(panel)"),
+    ]
+    assert gate[:3] == ["layers.3.gate", "1", "8:16"]
+    assert everything[:2] == ["all", "4"]
+    every = lines(kept, every=True)
+    assert [line[:2] for line in every] == [*([name, "1"] for name in same), gate[:2], ["all", "4"]]
+    densities = {line[7] for line in every[:3]}
+    assert len(densities) > 1
+    assert kept.text().splitlines()[-2:] == kept.text(every=True).splitlines()[-2:]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        kind(1, pattern="2:4"),
+        kind(1, columns=176),
+        kind(1, dtype=ml_dtypes.bfloat16),
+        kind(1, name="down"),
+        ("layers.1.up", packed(6, 172, "8:16", "16:256")),
+        ("layers.1.up", np.ones((6, 172), dtype=np.float32)),
+    ],
+    ids=["pattern", "shape", "dtype", "name", "outliers", "dense"],
+)
+def test_what_differs_has_a_line_of_its_own(other):
+    same = [kind(0), other]
+    found = lines(ledger(same, [name for name, _ in same]))
+    assert [line[:2] for line in found] == [*([name, "1"] for name, _ in same), ["all", "2"]]
+
+
+def test_another_kernel_is_another_line():
+    entry = ledger([kind(0)], []).weights[0]
+    other = replace(entry, name="layers.1.up", kernels={**entry.kernels, 64: "other"})
+    assert len(grouped([entry, other])) == 2
+    assert grouped([entry, replace(other, kernels=entry.kernels)]) == [
+        [entry, replace(other, kernels=entry.kernels)]
     ]
 
 
@@ -156,4 +216,4 @@ def test_integers_stand_for_float32():
 def test_no_weights_at_all():
     empty = ledger([], [])
     assert empty.total()["density"] == empty.total()["bits_per_element"] == 0
-    assert "all 0" in empty.text()
+    assert lines(empty)[0][:2] == ["all", "0"]

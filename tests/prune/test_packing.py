@@ -40,7 +40,7 @@ RECIPES = {
     ),
     "solved": Recipe(HALF, SALIENT, solver=Solver("alps"), tune=Tuning(epochs=2, batch=3)),
     "taught": Recipe(
-        HALF, SALIENT, tune=Tuning(epochs=1, loss="relative", teacher="dense", outliers=True)
+        HALF, SALIENT, tune=Tuning(epochs=1, loss="normalized", teacher="dense", outliers=True)
     ),
     "sparsegpt": Recipe(NMPattern(2, 4), solver=Solver("sparsegpt", block=16)),
     "permuted": Recipe(HALF, permute="hungarian"),

@@ -1,0 +1,177 @@
+"""The rows of docs/pruning.md and the page, from figures that are made up."""
+
+import json
+import re
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from benchmarks.pruning import page as page_module
+from benchmarks.pruning import run
+from benchmarks.pruning.page import TABLES, TEMPLATE, bits, page
+from benchmarks.pruning.rows import HALF, METHODS, OUTLIERS, PATTERNS, rows
+from nmref.pattern import NMPattern
+from nmref.prune.recipe import check
+from nmref.prune.settings import Recipe
+
+ROWS = list(rows())
+KEYS = [row.key for row in ROWS]
+
+
+def figures() -> dict:
+    """Row number i has perplexity 10 + i and took i minutes."""
+    found = {
+        row.key: {"perplexity": 10.0 + i, "seconds": 60.0 * i, "recipe": ""}
+        for i, row in enumerate(ROWS)
+    }
+    machine = {"cpu": "Some CPU", "python": "3.11", "packages": {"numpy": "2.0", "scipy": "1.13"}}
+    return {"rows": found, "machine": machine}
+
+
+def cell(key: str) -> str:
+    value = 10.0 + KEYS.index(key)
+    return f"{value:.2f} ({value / 10:.2f}x)"
+
+
+def table(name: str) -> list[list[str]]:
+    text = TABLES[name](figures()["rows"])
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
+
+
+def test_keys_are_unique() -> None:
+    assert [key for key, count in Counter(KEYS).items() if count > 1] == []
+    assert KEYS[0] == "dense"
+    assert [row.key for row in ROWS if row.recipe is None] == ["dense"]
+
+
+def test_the_recipes_are_valid_and_differ_within_a_table() -> None:
+    for name in {row.table for row in ROWS} - {"dense"}:
+        recipes = [row.recipe for row in ROWS if row.table == name]
+        assert len(set(recipes)) == len(recipes), name
+        for recipe in recipes:
+            assert check(recipe) == recipe
+
+
+def test_every_row_is_in_a_table() -> None:
+    assert {row.table for row in ROWS} == set(TABLES)
+
+
+def test_what_the_text_names_is_a_table() -> None:
+    named = set(re.findall(r"\{(\w+)\}", TEMPLATE.read_text("utf-8")))
+    assert named <= {*TABLES, "machine"}
+    assert not re.search(r"\{\w+\}", page(figures()))
+
+
+@pytest.fixture
+def template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A text with all of them."""
+    path = tmp_path / "page.md"
+    names = [*TABLES, "machine"]
+    path.write_text("\n\n".join(f"## {name}\n\n{{{name}}}" for name in names), "utf-8")
+    monkeypatch.setattr(page_module, "TEMPLATE", path)
+
+
+@pytest.mark.usefixtures("template")
+def test_page() -> None:
+    text = page(figures())
+    assert not re.search(r"\{\w+\}", text)
+    assert "Some CPU, Python 3.11, numpy 2.0, scipy 1.13" in text
+    assert "10.0000" in text  # the dense model
+    for name in set(TABLES) - {"dense"}:
+        assert TABLES[name](figures()["rows"]) in text
+    for line in text.splitlines():
+        if line.startswith("|"):
+            assert line.endswith("|"), line
+
+
+@pytest.mark.parametrize("name", sorted(set(TABLES) - {"dense"}))
+def test_a_table_has_as_many_cells_in_every_line(name: str) -> None:
+    lines = table(name)
+    assert len({len(line) for line in lines}) == 1
+    assert lines[1] == ["---"] + ["---:"] * (len(lines[0]) - 1)
+    assert len(lines) > 3
+
+
+@pytest.mark.parametrize("missing", KEYS)
+def test_a_page_without_a_figure_is_no_page(missing: str) -> None:
+    found = figures()
+    del found["rows"][missing]
+    with pytest.raises(KeyError):
+        page(found)
+
+
+@pytest.mark.usefixtures("template")
+def test_every_figure_is_on_the_page() -> None:
+    """A changed perplexity changes the text."""
+    before = page(figures())
+    for key in KEYS:
+        found = figures()
+        found["rows"][key]["perplexity"] = 5000.0
+        assert page(found) != before, key
+
+
+def test_methods_by_pattern() -> None:
+    lines = table("methods")
+    assert lines[0] == ["method", *map(str, PATTERNS), "time, 8:16"]
+    assert [line[0] for line in lines[2:]] == list(METHODS)
+    for line in lines[2:]:
+        keys = [f"methods/{line[0]}/{pattern}" for pattern in PATTERNS]
+        assert line[1:] == [*map(cell, keys), f"{60 * KEYS.index(keys[-1])} s"]
+
+
+def test_outliers_beside_their_own_method_without() -> None:
+    lines = {line[0]: line[1:] for line in table("outliers")[2:]}
+    assert lines["8:16, per row"] == [
+        cell("methods/RIA+SQ/8:16"),
+        *(cell(f"outliers/per row/8:16+{extra}") for extra in OUTLIERS),
+    ]
+    assert lines["2:4 by magnitude, n:256"][0] == cell("methods/magnitude/2:4")
+    assert len(lines) == 7
+
+
+def test_best_stands_beside_sparsegpt_with_the_same_bits() -> None:
+    lines = table("best")[2:]
+    for line in lines:
+        pattern, _, extra = line[0].partition(" + ")
+        key = f"best/best/{pattern}" + (f"+{extra}" if extra else "")
+        other = f"{'best' if extra else 'methods'}/SparseGPT/{pattern}" + (
+            f"+{extra}" if extra else ""
+        )
+        recipe = next(row.recipe for row in ROWS if row.key == key)
+        assert recipe is not None
+        minutes = f"{KEYS.index(key):.1f} min"
+        assert line[1:] == [f"{bits(recipe):.3f}", cell(key), cell(other), minutes]
+    assert [line[0] for line in lines][:2] == ["8:16", "8:16 + 4:256"]
+
+
+def test_other_tables_are_their_rows() -> None:
+    lines = table("others")[2:]
+    want = [row for row in ROWS if row.table == "others"]
+    for line, row in zip(lines, want, strict=True):
+        assert row.recipe is not None
+        seconds = f"{60 * KEYS.index(row.key)} s"
+        assert line == [row.method, str(row.recipe.pattern), cell(row.key), seconds]
+
+
+def test_bits_are_those_of_a_file() -> None:
+    recipe = Recipe(HALF)
+    assert bits(recipe) == 8 + 14 / 16
+    assert bits(replace(recipe, outliers=NMPattern(16, 256))) == 8.875 + 16 * 24 / 256
+    assert bits(Recipe(NMPattern(2, 4))) == 8 + 3 / 4
+
+
+def test_the_list_of_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run.main(["--list"]) == 0
+    assert capsys.readouterr().out.splitlines() == KEYS
+    assert run.main(["--list", "--rows", "best/*"]) == 0
+    found = capsys.readouterr().out.splitlines()
+    assert found == [key for key in KEYS if key.startswith("best/")]
+
+
+def test_the_page_is_written_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "figures.json").write_text(json.dumps(figures()), "utf-8")
+    monkeypatch.setattr(run, "PAGE", tmp_path / "pruning.md")
+    assert run.main(["--page", "--figures", str(tmp_path / "figures.json")]) == 0
+    assert (tmp_path / "pruning.md").read_text("utf-8") == page_module.page(figures())

@@ -1,0 +1,585 @@
+"""nmref prune: its options, what it repeats, what it leaves alone, how it ends."""
+
+import json
+import re
+import signal
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import nmref.cli.prune as command
+from nmref.cli import _parser, main
+from nmref.cli.recipe import PRESETS as NAMES
+from nmref.cli.recipe import recipe_of
+from nmref.container.safetensors import open_raw, write_raw
+from nmref.model.checkpoint import open_checkpoint
+from nmref.model.config import linear_names
+from nmref.pattern import NMPattern
+from nmref.prune import maskfile
+from nmref.prune.packing import RECIPE_FILE
+from nmref.prune.presets import PRESETS
+from nmref.prune.recipe import Calibration, dumps, read
+from nmref.prune.settings import (
+    Allocation,
+    Correction,
+    Equalization,
+    Recipe,
+    Solver,
+    Tuning,
+)
+from nmref.prune.work import work_folder
+from tests.cli.test_bad_input import refuse, snapshot
+
+HALF, SALIENT = NMPattern(8, 16), NMPattern(16, 256)
+DEFAULT = Recipe(HALF, SALIENT)
+MAGNITUDE = ["--score", "magnitude"]
+
+
+def parsed(*words):
+    return recipe_of(_parser("prune").parse_args(["prune", "SRC", "OUT", *map(str, words)]))
+
+
+def recipe(*words):
+    return parsed(*words).recipe
+
+
+def run(*words):
+    return main(["prune", *map(str, words)])
+
+
+@pytest.fixture
+def calibration(text):
+    return ["--calibration", text, "--samples", "2", "--seqlen", "16"]
+
+
+# Options of the recipe
+
+OPTIONS = {
+    "": DEFAULT,
+    "--preset best": PRESETS["best"],
+    "--pattern 2:4": replace(DEFAULT, pattern=NMPattern(2, 4)),
+    "--outliers 4:256": replace(DEFAULT, outliers=NMPattern(4, 256)),
+    "--outliers none": replace(DEFAULT, outliers=None),
+    **{
+        f"--score {name}": replace(DEFAULT, score=name)
+        for name in ("magnitude", "wanda", "relative", "ria", "gradient")
+    },
+    "--exponent 0.25": replace(DEFAULT, exponent=0.25),
+    "--equalize": replace(DEFAULT, equalize=Equalization()),
+    "--equalize multiply": replace(DEFAULT, equalize=Equalization()),
+    "--equalize divide": replace(DEFAULT, equalize=Equalization("divide")),
+    "--preset paper --equalize none": replace(PRESETS["paper"], equalize=None),
+    "--permute none": DEFAULT,
+    "--permute heuristic": replace(DEFAULT, permute="heuristic"),
+    "--permute hungarian": replace(DEFAULT, permute="hungarian"),
+    "--owl 1.5": replace(DEFAULT, allocate=Allocation(span=1.5)),
+    "--solver sparsegpt": replace(DEFAULT, solver=Solver("sparsegpt")),
+    "--solver alps": replace(DEFAULT, solver=Solver("alps")),
+    "--preset best --solver none": replace(PRESETS["best"], solver=Solver()),
+    "--variance-correction": replace(DEFAULT, correct=Correction()),
+    "--variance-correction rest": replace(DEFAULT, correct=Correction()),
+    "--variance-correction dense": replace(DEFAULT, correct=Correction("dense")),
+    "--preset paper --variance-correction none": replace(PRESETS["paper"], correct=None),
+    "--ebft": replace(DEFAULT, tune=Tuning()),
+    "--ebft --epochs 7 --rate 0.5": replace(DEFAULT, tune=Tuning(epochs=7, rate=0.5)),
+    "--preset paper --epochs 2": replace(
+        PRESETS["paper"], tune=replace(PRESETS["paper"].tune, epochs=2)
+    ),
+    "--preset paper --ebft": PRESETS["paper"],
+    "--preset paper --no-ebft": replace(PRESETS["paper"], tune=None),
+}
+
+
+@pytest.mark.parametrize("words", OPTIONS)
+def test_options_reach_the_recipe(words):
+    assert recipe(*words.split()) == OPTIONS[words]
+
+
+def test_every_option_of_the_recipe_is_tried():
+    parser = _parser("prune")._subparsers._group_actions[0].choices["prune"]
+    (group,) = (group for group in parser._action_groups if group.title == "recipe")
+    known = {option for action in group._group_actions for option in action.option_strings}
+    tried = {word for words in OPTIONS for word in words.split() if word.startswith("--")}
+    assert known - tried == {"--recipe"}
+
+
+def test_presets_are_those_of_the_library():
+    assert tuple(PRESETS) == NAMES
+    for name in NAMES:
+        assert recipe("--preset", name) == PRESETS[name]
+
+
+def other_recipe():
+    """Every stage, with settings that are nobody's default."""
+    return Recipe(
+        NMPattern(4, 8),
+        NMPattern(8, 256),
+        equalize=Equalization("divide", 0.75, scale_activation=True),
+        allocate=Allocation(multiple=7.0, span=1.0),
+        solver=Solver("alps", damping=0.03, iterations=11),
+        correct=Correction("dense", "row"),
+        tune=Tuning(epochs=9, rate=0.125, loss="normalized", seed=5),
+    )
+
+
+@pytest.fixture
+def saved(tmp_path):
+    path = tmp_path / "recipe.toml"
+    path.write_text(dumps(other_recipe()), "utf-8")
+    return path
+
+
+def test_options_change_what_a_recipe_says_and_nothing_else(saved):
+    base = other_recipe()
+    assert recipe("--recipe", saved) == base
+    for words, want in {
+        "--equalize": replace(base, equalize=replace(base.equalize, direction="multiply")),
+        "--owl 2": replace(base, allocate=replace(base.allocate, span=2.0)),
+        "--solver sparsegpt": replace(base, solver=replace(base.solver, method="sparsegpt")),
+        "--variance-correction": replace(base, correct=replace(base.correct, numerator="rest")),
+        "--ebft --rate 0.5": replace(base, tune=replace(base.tune, rate=0.5)),
+        "--outliers none": replace(base, outliers=None),
+    }.items():
+        assert recipe("--recipe", saved, *words.split()) == want, words
+
+
+def test_a_recipe_keeps_where_it_came_from(tmp_path):
+    text = Calibration("text.txt", "0" * 64, 3, 5)
+    (tmp_path / "recipe.toml").write_text(dumps(DEFAULT, text), "utf-8")
+    assert parsed("--recipe", tmp_path / "recipe.toml").calibration == text
+    assert parsed("--preset", "best").calibration is None
+
+
+BAD = {
+    "--epochs 3": r"T_ARGUMENT --epochs: no fine-tuning, want --ebft with it",
+    "--rate 0.5": r"T_ARGUMENT --rate: no fine-tuning, want --ebft with it",
+    "--preset paper --no-ebft --rate 1": r"T_ARGUMENT --rate: no fine-tuning, want --ebft with it",
+    "--pattern 8-16": r"T_ARGUMENT pattern: '8-16', want N:M",
+    "--pattern 16:256": r"T_ARGUMENT base pattern: 16:256",
+    "--outliers 5:256": r"T_ARGUMENT outlier pattern: 5:256",
+    "--exponent -1": r"T_ARGUMENT exponent: -1\.0, want a number from 0 up",
+    "--exponent nan": r"T_ARGUMENT exponent: nan",
+    "--owl -1": r"T_ARGUMENT allocate\.span: -1\.0, want a number from 0 up",
+    "--ebft --rate 0": r"T_ARGUMENT tune\.rate: 0\.0, want a number above 0",
+    "--ebft --rate nan": r"T_ARGUMENT tune\.rate: nan",
+    "--recipe nowhere.toml": r"T_FILE nowhere\.toml: No such file or directory, want a recipe",
+}
+
+
+@pytest.mark.parametrize("words", BAD)
+def test_bad_options_are_one_line(words, model, tmp_path, capsys):
+    before = snapshot(tmp_path)
+    line = refuse(["prune", model, tmp_path / "out", *words.split()], capsys)
+    assert re.match(BAD[words], line), line
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["--preset none", "--preset best --recipe x.toml", "--score l2", "--epochs 0", "--samples 0",
+     "--seqlen -3", "--threads 0", "--permute best", "--equalize both", "--solver admm"],
+)  # fmt: skip
+def test_usage(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        run("SRC", "OUT", *words.split())
+    assert stopped.value.code == 2
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda t: t.replace("version = 1", "version = 2"), r"T_ARGUMENT .*toml version: 2, want"),
+        (lambda t: t + "[other]\n", r"T_ARGUMENT .*toml other: an unknown key"),
+        (lambda t: t + "[", r"T_ARGUMENT .*toml: .*, want TOML"),
+        (lambda t: t.encode("utf-16"), r"T_FILE .*toml: invalid UTF-8 at byte 0, want a recipe in"),
+    ],
+)
+def test_a_bad_recipe_is_one_line(spoil, message, saved, model, tmp_path, capsys):
+    data = spoil(saved.read_text("utf-8"))
+    saved.write_bytes(data if isinstance(data, bytes) else data.encode())
+    line = refuse(["prune", model, tmp_path / "out", "--recipe", saved], capsys)
+    assert re.match(message, line), line
+
+
+# A run again
+
+STAGES = {
+    "default": [],
+    "paper": ["--preset", "paper", "--epochs", "1", "--permute", "hungarian"],
+    "best": ["--preset", "best", "--pattern", "2:4", "--epochs", "1"],
+    "owl": ["--score", "wanda", "--owl", "3"],
+    "weights alone": [*MAGNITUDE, "--variance-correction"],
+}
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_the_recipe_beside_the_weights_repeats_the_run(
+    name, model, calibration, text, tmp_path, capsys
+):
+    assert run(model, tmp_path / "out", *calibration, *STAGES[name]) == 0
+    capsys.readouterr()
+    saved = tmp_path / "out" / RECIPE_FILE
+    need = ["--calibration", text]  # samples and length are in the recipe
+    assert run(model, tmp_path / "again", "--recipe", saved, *need) == 0
+    assert "may differ" not in capsys.readouterr().err
+    assert snapshot(tmp_path / "again") == snapshot(tmp_path / "out")
+    kept = read(saved.read_text("utf-8"), "recipe")
+    alone = name == "weights alone"
+    assert kept.calibration == (None if alone else Calibration.of(text, 2, 16))
+    assert kept.recipe == recipe(*STAGES[name])
+
+
+def test_other_texts_and_versions_are_told(model, calibration, text, tmp_path, capsys):
+    assert run(model, tmp_path / "out", *calibration) == 0
+    saved = tmp_path / "recipe.toml"
+    line = (tmp_path / "out" / RECIPE_FILE).read_text("utf-8")
+    saved.write_text(line.replace('scipy = "', 'scipy = "0.'), "utf-8")
+    other = tmp_path / "other.txt"
+    other.write_text(text.read_text("utf-8") + "!", "utf-8")
+    words = ["prune", model, tmp_path / "again", "--recipe", saved, "--calibration"]
+    found = refuse([*words, other], capsys)
+    assert re.match(r"T_TEXT .*other\.txt: sha256 \w{64}, want \w{64}, the text of the rec", found)
+    assert main([str(word) for word in [*words, text]]) == 0
+    assert re.search(
+        r"(?m)^the recipe was made with scipy 0\.\S+, not \S+: the bits may differ$",
+        capsys.readouterr().err,
+    )
+
+
+def test_samples_and_length_of_a_recipe_may_be_changed(model, calibration, text, tmp_path):
+    assert run(model, tmp_path / "out", *calibration) == 0
+    words = ["--recipe", tmp_path / "out" / RECIPE_FILE, "--calibration", text, "--samples", 3]
+    assert run(model, tmp_path / "more", *words) == 0
+    found = read((tmp_path / "more" / RECIPE_FILE).read_text("utf-8"), "recipe").calibration
+    assert found == Calibration.of(text, 3, 16)
+
+
+def test_threads_change_no_bit(model, calibration, tmp_path):
+    for count in (1, 3):
+        words = [*STAGES["best"], "--threads", count]
+        assert run(model, tmp_path / str(count), *calibration, *words) == 0
+    assert snapshot(tmp_path / "1") == snapshot(tmp_path / "3")
+
+
+# The plan
+
+
+@pytest.mark.parametrize("words", [[], ["--preset", "best"], MAGNITUDE, ["--json"]])
+def test_a_plan_writes_nothing(words, model, tmp_path, capsys):
+    """Nor does it need the text."""
+    before = snapshot(tmp_path)
+    assert run(model, tmp_path / "out", "--plan", "--samples", 2, "--seqlen", 16, *words) == 0
+    out = capsys.readouterr().out
+    assert snapshot(tmp_path) == before
+    assert not (tmp_path / "out").exists()
+    if words == ["--json"]:
+        found = json.loads(out)
+        assert (found["samples"], found["length"]) == (2, 16)
+        assert len(found["linears"]) == 14
+    else:
+        assert "14 weights: dense " in out
+        count = "none" if words == MAGNITUDE else "2 x 16 tokens"
+        assert f"calibration: {count}" in out
+
+
+def test_a_plan_is_what_will_be_packed(model, calibration, tmp_path, capsys):
+    assert run(model, tmp_path / "out", *calibration, "--plan", "--json") == 0
+    want = json.loads(capsys.readouterr().out)["totals"]["linears"]["packed_nbytes"]
+    assert run(model, tmp_path / "out", *calibration, "--json") == 0
+    found = json.loads(capsys.readouterr().out)["total"]["packed_nbytes"]
+    assert found == want
+
+
+def test_defaults_of_the_text(model, tmp_path, capsys):
+    assert run(model, tmp_path / "out", "--plan", "--seqlen", 16, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["samples"], found["length"]) == (command.SAMPLES, 16)
+    args = _parser("prune").parse_args(["prune", "A", "B", "--samples", "3"])
+    assert command._windows(args, None) == (3, command.LENGTH)
+    assert command._windows(args, Calibration("t", "", 5, 7)) == (3, 7)
+
+
+# Output
+
+
+def test_json_is_the_ledger(model, calibration, tmp_path, capsys):
+    target = tmp_path / "out"
+    assert run(model, target, *calibration, "--json") == 0
+    captured = capsys.readouterr()
+    found = json.loads(captured.out)
+    packed = open_checkpoint(target).tensors
+    assert found["folder"] == str(target)
+    assert [row["name"] for row in found["weights"]] == [
+        name for name in packed if name in set(linear_names(open_checkpoint(target).config))
+    ]
+    for row in found["weights"]:
+        assert row["packed_nbytes"] == packed[row["name"]].nbytes
+    assert f"wrote {target}" in captured.err
+
+
+def test_the_table_has_a_line_for_every_kind(model, tmp_path, capsys):
+    assert run(model, tmp_path / "out", *MAGNITUDE) == 0
+    out = capsys.readouterr().out
+    lines = [line.split()[:2] for line in out.splitlines()[2:9]]
+    assert sorted(lines) == sorted(
+        [name.replace("layers.0.", "layers.*."), "2"]
+        for name in linear_names(open_checkpoint(model).config)
+        if ".0." in name
+    )
+
+
+# Masks
+
+
+def test_masks_are_saved_and_used_again(model, calibration, tmp_path):
+    masks = tmp_path / "masks"
+    assert run(model, tmp_path / "out", *calibration, "--save-mask", masks) == 0
+    assert set(maskfile.read(masks)) == set(linear_names(open_checkpoint(model).config))
+    words = [*MAGNITUDE, "--mask", masks]
+    assert run(model, tmp_path / "again", *words, "--save-mask", tmp_path / "other") == 0
+    assert (tmp_path / "other").read_bytes() == masks.read_bytes()
+    files = [(tmp_path / name / "model.nmref.safetensors") for name in ("out", "again")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def q(number):
+    return f"model.layers.{number}.self_attn.q_proj.weight"
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        (q(7), (24, 24), f"T_ARGUMENT mask {q(7)}: no such weight, want one to prune"),
+        ("model.embed_tokens.weight", (256, 24), "T_ARGUMENT mask model.embed_tokens.weight: no s"),
+        (q(1), (1, 24), f"T_ARGUMENT mask {q(1)}: shape [1, 24], want [24, 24]"),
+    ],
+)
+def test_masks_of_another_model(name, shape, message, model, tmp_path, capsys):
+    base = np.zeros(shape, dtype=bool)
+    maskfile.write(tmp_path / "masks", {name: maskfile.Mask(base, None, HALF)})
+    before = snapshot(tmp_path)
+    words = ["prune", model, tmp_path / "out", *MAGNITUDE, "--mask", tmp_path / "masks"]
+    assert refuse(words, capsys).startswith(message)
+    assert snapshot(tmp_path) == before
+    assert not work_folder(tmp_path / "out").exists()
+
+
+def test_no_folder_for_the_masks_is_said_before_the_work(model, tmp_path, capsys):
+    path = tmp_path / "nowhere" / "masks"
+    line = refuse(["prune", model, tmp_path / "out", *MAGNITUDE, "--save-mask", path], capsys)
+    assert line == f"T_FILE {path}: no such folder, want one to write in"
+    assert not (tmp_path / "out").exists()
+
+
+def test_no_masks_to_save(model, tmp_path, capsys):
+    text = dumps(DEFAULT).replace('score = "ria"', 'score = "magnitude"')
+    rule = '\n[[rules]]\nmatch = "*"\npattern = "dense"\noutliers = "none"\n'
+    (tmp_path / "dense.toml").write_text(text + rule, "utf-8")
+    words = ["prune", model, tmp_path / "out", "--recipe", tmp_path / "dense.toml"]
+    line = refuse([*words, "--save-mask", tmp_path / "masks"], capsys)
+    assert line == "T_ARGUMENT masks: none, all stays dense, want at least one"
+    assert main([str(word) for word in words]) == 0
+    assert not (tmp_path / "masks").exists()
+
+
+# The source
+
+
+@pytest.fixture
+def sharded(model):
+    """The model in two shards with an index."""
+    raw = open_raw(model / "model.safetensors")
+    tensors = {name: raw.array(name).copy() for name in raw.entries}
+    names = sorted(tensors)
+    parts = {"model-1.safetensors": names[:9], "model-2.safetensors": names[9:]}
+    for file, some in parts.items():
+        write_raw(model / file, {name: tensors[name] for name in some}, {"format": "pt"})
+    index = {"weight_map": {name: file for file, some in parts.items() for name in some}}
+    (model / "model.safetensors.index.json").write_text(json.dumps(index), "utf-8")
+    (model / "model.safetensors").unlink()
+    return model
+
+
+def test_shards_are_a_model(sharded, calibration, tmp_path):
+    assert run(sharded, tmp_path / "out", *calibration) == 0
+
+
+def gone(path):
+    path.unlink()
+
+
+def folder(path):
+    """Not readable, even for root."""
+    path.unlink()
+    path.mkdir()
+
+
+def cut(path):
+    path.write_bytes(path.read_bytes()[:-10])
+
+
+def cut_in_header(path):
+    path.write_bytes(path.read_bytes()[:100])
+
+
+def empty(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (gone, r"T_FILE \S+model-2\.safetensors: No such file or directory, want a readable file"),
+        (folder, r"T_FILE \S+model-2\.safetensors: Is a directory, want a readable file"),
+        (cut, r"E_HEADER \S+model-2\.safetensors header: tensors of \d+ bytes, want the f"),
+        (cut_in_header, r"E_HEADER \S+model-2\.safetensors: header of \d+ bytes in a file of 100"),
+        (empty, r"E_HEADER \S+model-2\.safetensors: 0 bytes, want at least 8"),
+    ],
+)
+@pytest.mark.parametrize("words", [[], ["--plan"]])
+def test_a_bad_shard_is_one_line(spoil, message, words, sharded, calibration, tmp_path, capsys):
+    spoil(sharded / "model-2.safetensors")
+    before = snapshot(tmp_path)
+    line = refuse(["prune", sharded, tmp_path / "out", *calibration, *words], capsys)
+    assert re.match(message, line), line
+    assert snapshot(tmp_path) == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "text.txt"]
+
+
+def test_json_of_an_error(model, tmp_path, capsys):
+    assert run(model, tmp_path / "out", "--json") == 1
+    found = json.loads(capsys.readouterr().out)
+    assert found == {
+        "valid": False,
+        "code": "T_ARGUMENT",
+        "message": "T_ARGUMENT --calibration: nothing, want a text, for ria",
+    }
+
+
+# Interrupted
+
+
+def interrupt_at(monkeypatch, layer, stage):
+    """Ctrl-C as the terminal sends it."""
+    show = command._progress
+
+    def progress(bar):
+        inner = show(bar)
+
+        def report(number, said):
+            inner(number, said)
+            if (number, said) == (layer, stage):
+                signal.raise_signal(signal.SIGINT)
+
+        return report
+
+    monkeypatch.setattr(command, "_progress", progress)
+
+
+@pytest.mark.parametrize("stage", ["calibrate", "o_proj done", "tune, epoch 1 of 1", "next inputs"])
+def test_an_interrupted_run_goes_on(stage, model, calibration, tmp_path, monkeypatch, capsys):
+    target, words = tmp_path / "out", [*calibration, *STAGES["best"]]
+    assert run(model, tmp_path / "whole", *words) == 0
+    before = snapshot(model)
+    capsys.readouterr()
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1, stage)
+        assert run(model, target, *words) == 130
+    captured = capsys.readouterr()
+    last = captured.err.splitlines()[-2:]
+    assert last == [f"the same command goes on from {work_folder(target)}", "interrupted"]
+    assert captured.out == ""
+    assert not target.exists()
+    assert snapshot(model) == before
+    line = refuse(["prune", model, target, *calibration], capsys)  # another command does not
+    assert line.startswith(f"T_FILE {work_folder(target)}: what another run left, want the same")
+    assert run(model, target, *words) == 0
+    assert snapshot(target) == snapshot(tmp_path / "whole")
+    assert not work_folder(target).exists()
+
+
+def test_interrupted_in_the_first_block_nothing_is_left(
+    model, calibration, tmp_path, monkeypatch, capsys
+):
+    interrupt_at(monkeypatch, 0, "o_proj done")
+    assert run(model, tmp_path / "out", *calibration) == 130
+    err = capsys.readouterr().err
+    assert err.splitlines()[-1] == "interrupted"
+    assert "goes on" not in err
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "text.txt"]
+
+
+def test_what_owl_found_is_not_looked_for_again(model, calibration, tmp_path, monkeypatch, capsys):
+    target, words = tmp_path / "out", [*calibration, *STAGES["owl"]]
+    assert run(model, tmp_path / "whole", *words) == 0
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 0, "calibrate")
+        assert run(model, target, *words) == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    interrupt_at(monkeypatch, 0, "allocate")
+    assert run(model, target, *words) == 0
+    assert snapshot(target) == snapshot(tmp_path / "whole")
+
+
+def test_masks_of_another_pattern_are_another_run(
+    model, calibration, tmp_path, monkeypatch, capsys
+):
+    """The same bits in blocks of another length make another file."""
+    target, words = tmp_path / "out", [*calibration, "--mask"]
+    empty = {
+        name: maskfile.Mask(np.zeros(tensor.shape, dtype=bool), None, HALF)
+        for name, tensor in open_checkpoint(model).tensors.items()
+        if "proj" in name
+    }
+    maskfile.write(tmp_path / "masks", empty)
+    other = {name: replace(mask, pattern=NMPattern(2, 4)) for name, mask in empty.items()}
+    maskfile.write(tmp_path / "other", other)
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1, "calibrate")
+        assert run(model, target, *words, tmp_path / "masks") == 130
+    line = refuse(["prune", model, target, *words, tmp_path / "other"], capsys)
+    assert line.startswith(f"T_FILE {work_folder(target)}: what another run left")
+    assert run(model, target, *words, tmp_path / "masks") == 0
+
+
+def test_restart_begins_anew(model, calibration, tmp_path, monkeypatch, capsys):
+    target = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1, "calibrate")
+        assert run(model, target, *calibration) == 130
+    words = [*calibration, "--exponent", "1"]
+    assert run(model, target, *words, "--restart") == 0
+    assert run(model, tmp_path / "fresh", *words) == 0
+    assert snapshot(target) == snapshot(tmp_path / "fresh")
+
+
+def test_the_bar_counts_blocks(model, calibration, tmp_path, monkeypatch, capsys):
+    counts = []
+    show = command._progress
+
+    def progress(bar):
+        inner = show(bar)
+
+        def report(number, said):
+            inner(number, said)
+            counts.append((number, said, bar.n, bar.postfix))
+
+        return report
+
+    monkeypatch.setattr(command, "_progress", progress)
+    assert run(model, tmp_path / "out", *calibration, *STAGES["owl"]) == 0
+    for number, said, n, postfix in counts:
+        if said == "allocate":
+            assert (n, postfix) == (0, f"allocate, block {number}")
+        else:
+            assert n == number + (said == "done")
+            assert said in ("done", postfix)
+    assert counts[-1][2] == 2
+
+
+def test_a_packed_source_is_refused_by_a_plan_too(model, tmp_path, capsys):
+    assert run(model, tmp_path / "packed", *MAGNITUDE) == 0
+    line = refuse(["prune", tmp_path / "packed", tmp_path / "out", *MAGNITUDE, "--plan"], capsys)
+    assert line.endswith("packed: a packed model, want a dense checkpoint")
