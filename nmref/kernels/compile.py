@@ -8,8 +8,11 @@ compiled in memory.
 from __future__ import annotations
 
 import hashlib
+import itertools
+import os
 import pickle
 import re
+import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
@@ -18,6 +21,7 @@ from typing import Any, overload
 import numba as nb
 from numba import config
 from numba.core import sigutils
+from numba.core.bytecode import FunctionIdentity
 from numba.core.caching import NullCache
 from numba.core.compiler import CompileResult
 from numba.core.compiler_lock import global_compiler_lock
@@ -27,6 +31,21 @@ from nmref.kernels import cache, entries, fingerprint, identity, lock
 
 LOCK_SECONDS = 300.0
 """How long to wait for another process that compiles the same kernel."""
+
+
+def _number_symbols_anew() -> None:
+    """No two processes give two functions the same symbol.
+
+    Numba counts functions from 1 in every process and puts the number into their symbols.  Two
+    kernels of one factory, compiled by two processes, then had one symbol, and a third process that
+    loaded both from the cache ran the first for the second.
+    """
+    FunctionIdentity._unique_ids = itertools.count(secrets.randbits(62))
+
+
+_number_symbols_anew()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_number_symbols_anew)
 
 
 @dataclass(frozen=True)

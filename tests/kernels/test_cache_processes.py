@@ -54,6 +54,23 @@ def made(step):
         return scaled(n) + step
     return add
 """,
+    "long.py": """
+from nmref.kernels.compile import kernel
+
+def made(step):
+    @kernel
+    def part(x):  # too long to be inlined into its caller, so it keeps its symbol
+BODY
+        return x
+
+    @kernel
+    def whole(x):
+        return part(x) + part(x + 1)
+    return whole
+""".replace(
+        "BODY",
+        "\n".join(f"        x = x * {i} % 1009 if x % {i} else x + step" for i in range(2, 60)),
+    ),
 }
 
 CALL = "from nmref.kernels.tiny import outer; result = outer(4)"  # 3 * (0 + 1 + 2 + 3) + 1
@@ -130,6 +147,38 @@ def test_closures_over_kernels_are_found_again(copy):
     code = "from nmref.kernels.tiny import made; result = made(10)(1) + made(20)(1)"
     assert counts(run(copy, code)) == (36, 3, 0)  # `scaled` and two sums
     assert counts(run(copy, code)) == (36, 0, 2)
+
+
+WHOLE = "from nmref.kernels.long import made; result = [made(s)(10) for s in {}]"
+
+
+def test_kernels_of_one_factory_from_two_processes_are_two(copy):
+    """Numba numbers symbols in every process; with equal ones the first ran for the second."""
+    want = run(copy, WHOLE.format([2, 1]), NUMBA_DISABLE_JIT="1")["result"]
+    assert want[0] != want[1]
+    for step in (1, 2):
+        run(copy, WHOLE.format([step]))
+    assert counts(run(copy, WHOLE.format([2, 1]))) == (want, 0, 2)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_kernels_of_one_factory_from_two_forked_children_are_two(copy):
+    program = """
+import os
+from nmref.kernels.long import made
+from nmref.kernels.tiny import outer
+outer(4)
+for step in (1, 2):
+    child = os.fork()
+    if not child:
+        made(step)(10)
+        os._exit(0)
+    os.waitpid(child, 0)
+result = 0
+"""
+    run(copy, program)
+    want = run(copy, WHOLE.format([2, 1]), NUMBA_DISABLE_JIT="1")["result"]
+    assert counts(run(copy, WHOLE.format([2, 1]))) == (want, 0, 2)
 
 
 def test_an_edit_of_the_same_size_and_time_gives_the_new_result(copy):
