@@ -15,12 +15,13 @@ from nmref.prune.settings import Recipe
 
 TEMPLATE = Path(__file__).with_name("page.md")
 VALUE_BITS = 16
+MISSING = "-"
 
 Found = dict[str, Any]
 
 
 def page(figures: Found) -> str:
-    """The whole page.  Raises KeyError where a row has no figure."""
+    """The whole page; a row without a figure has a dash."""
     found: Found = figures["rows"]
     parts = {name: table(found) for name, table in TABLES.items()}
     machine = figures["machine"]
@@ -28,6 +29,8 @@ def page(figures: Found) -> str:
     parts["machine"] = f"{machine['cpu']}, Python {machine['python']}, {versions}"
     text = TEMPLATE.read_text("utf-8")
     for name, part in parts.items():
+        if "{" + name + "}" not in text:
+            raise ValueError(f"{TEMPLATE.name} leaves out {name}")
         text = text.replace("{" + name + "}", part)
     return text
 
@@ -41,14 +44,17 @@ def bits(recipe: Recipe) -> float:
     return total
 
 
-def _value(found: Found, key: str) -> float:
-    value: float = found[key]["perplexity"]
-    return value
-
-
 def _cell(found: Found, key: str) -> str:
-    value = _value(found, key)
-    return f"{value:.2f} ({value / _value(found, 'dense'):.2f}x)"
+    if key not in found:
+        return MISSING
+    value: float = found[key]["perplexity"]
+    return f"{value:.2f} ({value / found['dense']['perplexity']:.2f}x)"
+
+
+def _time(found: Found, key: str) -> str:
+    if key not in found:
+        return MISSING
+    return f"{found[key]['seconds'] / 60:.1f} min"
 
 
 def _table(header: list[str], lines: list[list[str]]) -> str:
@@ -66,8 +72,7 @@ def methods(found: Found) -> str:
     lines = []
     for name in names:
         keys = [f"methods/{name}/{pattern}" for pattern in PATTERNS]
-        seconds = found[keys[-1]]["seconds"]
-        lines.append([name, *(_cell(found, key) for key in keys), f"{seconds:.0f} s"])
+        lines.append([name, *(_cell(found, key) for key in keys), _time(found, keys[-1])])
     return _table(["method", *map(str, PATTERNS), "time, 8:16"], lines)
 
 
@@ -96,9 +101,8 @@ def best(found: Found) -> str:
         )
         table = "best" if row.recipe.outliers else "methods"
         other = row.key.replace("best/best", f"{table}/SparseGPT")
-        seconds = found[row.key]["seconds"]
         cells = [f"{bits(row.recipe):.3f}", _cell(found, row.key), _cell(found, other)]
-        lines.append([name, *cells, f"{seconds / 60:.1f} min"])
+        lines.append([name, *cells, _time(found, row.key)])
     return _table(["pattern", "bits/element", "best", "SparseGPT", "time of best"], lines)
 
 
@@ -108,15 +112,15 @@ def _simple(table: str, head: str) -> Callable[[Found], str]:
         for row in _by_method(table):
             assert row.recipe is not None
             extra = f" + {row.recipe.outliers}" if row.recipe.outliers else ""
-            time = f"{found[row.key]['seconds']:.0f} s"
-            lines.append([row.method, f"{row.recipe.pattern}{extra}", _cell(found, row.key), time])
+            cells = [row.method, f"{row.recipe.pattern}{extra}", _cell(found, row.key)]
+            lines.append([*cells, _time(found, row.key)])
         return _table([head, "pattern", "perplexity", "time"], lines)
 
     return render
 
 
 def _dense(found: Found) -> str:
-    return f"{_value(found, 'dense'):.4f}"
+    return f"{found['dense']['perplexity']:.4f}"
 
 
 TABLES: dict[str, Callable[[Found], str]] = {

@@ -94,12 +94,26 @@ def test_a_table_has_as_many_cells_in_every_line(name: str) -> None:
     assert len(lines) > 3
 
 
-@pytest.mark.parametrize("missing", KEYS)
-def test_a_page_without_a_figure_is_no_page(missing: str) -> None:
+def test_a_row_without_a_figure_has_a_dash() -> None:
     found = figures()
-    del found["rows"][missing]
-    with pytest.raises(KeyError):
-        page(found)
+    del found["rows"]["methods/RIA/8:16"]
+    line = next(line for line in page(found).splitlines() if line.startswith("| RIA | "))
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[3:] == ["-", "-"]
+    assert cells[1] == cell("methods/RIA/2:4")
+
+
+def test_a_table_that_the_text_leaves_out_is_an_error(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "page.md"
+    path.write_text("{dense}", "utf-8")
+    monkeypatch.setattr(page_module, "TEMPLATE", path)
+    with pytest.raises(ValueError, match="methods"):
+        page(figures())
+
+
+def test_the_page_is_that_of_the_figures() -> None:
+    found = json.loads(run.FIGURES.read_text("utf-8"))
+    assert run.PAGE.read_text("utf-8") == page(found)
 
 
 @pytest.mark.usefixtures("template")
@@ -118,7 +132,7 @@ def test_methods_by_pattern() -> None:
     assert [line[0] for line in lines[2:]] == list(METHODS)
     for line in lines[2:]:
         keys = [f"methods/{line[0]}/{pattern}" for pattern in PATTERNS]
-        assert line[1:] == [*map(cell, keys), f"{60 * KEYS.index(keys[-1])} s"]
+        assert line[1:] == [*map(cell, keys), f"{KEYS.index(keys[-1]):.1f} min"]
 
 
 def test_outliers_beside_their_own_method_without() -> None:
@@ -151,8 +165,8 @@ def test_other_tables_are_their_rows() -> None:
     want = [row for row in ROWS if row.table == "others"]
     for line, row in zip(lines, want, strict=True):
         assert row.recipe is not None
-        seconds = f"{60 * KEYS.index(row.key)} s"
-        assert line == [row.method, str(row.recipe.pattern), cell(row.key), seconds]
+        minutes = f"{KEYS.index(row.key):.1f} min"
+        assert line == [row.method, str(row.recipe.pattern), cell(row.key), minutes]
 
 
 def test_bits_are_those_of_a_file() -> None:
