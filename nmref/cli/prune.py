@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import argparse
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from nmref.cli.common import add_json, note, positive, print_json, read_text
+from nmref.cli.common import add_json, note, positive, print_json
 from nmref.cli.recipe import add_recipe, recipe_of
 from nmref.errors import Code, NmrefError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from nmref.model.checkpoint import Checkpoint
-    from nmref.prune.recipe import Calibration
+    from nmref.prune.maskfile import Mask
+    from nmref.prune.recipe import Calibration, Saved
     from nmref.prune.settings import Recipe
 
 SAMPLES, LENGTH = 16, 512
+MOST_THREADS = 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     work.add_argument("--mask", type=Path, metavar="FILE", help="keep these masks; choose nothing")
     work.add_argument("--save-mask", type=Path, metavar="FILE", help="write the masks, too")
     work.add_argument("--restart", action="store_true", help="do not go on with OUT.unfinished")
-    work.add_argument("--threads", type=positive, metavar="N", help="default: every CPU")
+    work.add_argument("--threads", type=_threads, metavar="N", help="default: every CPU")
     add_json(parser)
     parser.set_defaults(run=run)
 
@@ -58,21 +61,47 @@ def run(args: argparse.Namespace) -> int:
 
     saved = recipe_of(args)
     checkpoint = open_checkpoint(args.source)
+    given = _checked_masks(args, checkpoint, saved)
     if args.plan:
-        return _plan(args, checkpoint, saved.recipe, *_windows(args, saved.calibration))
-    samples, calibration = _samples(args, saved.recipe, saved.calibration)
+        return _plan(args, checkpoint, saved, given)
+    samples, calibration = _samples(args, saved.recipe, saved.calibration, given)
     if saved.made_with is not None:
         _warn_of_differences(saved, checkpoint)
-    _prune(args, checkpoint, saved.recipe, samples, calibration)
+    _prune(args, checkpoint, saved.recipe, samples, calibration, given)
     return _ledger(args)
 
 
+def _checked_masks(
+    args: argparse.Namespace, checkpoint: Checkpoint, saved: Saved
+) -> Mapping[str, Mask]:
+    """The masks of --mask, if any; what `prune` would refuse is refused before the text is read.
+
+    Raises T_FILE, T_ARGUMENT, and what reading masks raises.
+    """
+    from nmref.model.config import linear_names
+    from nmref.prune import checks, maskfile
+
+    checks.check_outputs(args.source, args.target, args.save_mask)
+    checks.check_packable(saved.recipe)
+    given = None if args.mask is None else maskfile.read(args.mask)
+    if saved.masks is not None:
+        saved.masks.check(given, "--mask")
+    if given is None:
+        return {}
+    checks.check_given(checkpoint, saved.recipe, given)
+    dense = len(set(linear_names(checkpoint.config)) - set(given))
+    if dense:
+        note(f"weights without a mask stay dense: {dense}")
+    return given
+
+
 def _plan(
-    args: argparse.Namespace, checkpoint: Checkpoint, recipe: Recipe, samples: int, length: int
+    args: argparse.Namespace, checkpoint: Checkpoint, saved: Saved, given: Mapping[str, Mask]
 ) -> int:
     from nmref.prune.plan import plan
 
-    found = plan(checkpoint, recipe, samples, length, threads=args.threads)
+    windows = _windows(args, saved.calibration)
+    found = plan(checkpoint, saved.recipe, *windows, threads=args.threads, given=given)
     if args.json:
         print_json(found.as_dict())
     else:
@@ -86,15 +115,13 @@ def _prune(
     recipe: Recipe,
     samples: list[list[int]],
     calibration: Calibration | None,
+    given: Mapping[str, Mask],
 ) -> None:
     from tqdm import tqdm
 
-    from nmref.prune import maskfile, prune
+    from nmref.prune import prune
     from nmref.prune.work import work_folder
 
-    if args.save_mask is not None and not args.save_mask.parent.is_dir():
-        raise NmrefError(Code.T_FILE, str(args.save_mask), "no such folder", "one to write in")
-    given = {} if args.mask is None else maskfile.read(args.mask)
     try:
         with tqdm(total=checkpoint.config.num_hidden_layers, desc="prune", unit="block") as bar:
             prune(
@@ -109,7 +136,7 @@ def _prune(
                 threads=args.threads,
                 report=_progress(bar),
             )
-    except (KeyboardInterrupt, OSError):
+    except (KeyboardInterrupt, OSError, MemoryError):
         unfinished = work_folder(args.target)
         if unfinished.exists():
             note(f"the same command goes on from {unfinished}")
@@ -162,26 +189,52 @@ def _windows(args: argparse.Namespace, calibration: Calibration | None) -> tuple
 
 
 def _samples(
-    args: argparse.Namespace, recipe: Recipe, wanted: Calibration | None
+    args: argparse.Namespace,
+    recipe: Recipe,
+    wanted: Calibration | None,
+    given: Mapping[str, Mask],
 ) -> tuple[list[list[int]], Calibration | None]:
     """Calibration windows and what they are; none where the recipe needs none."""
     from nmref.model.tokenizer import Tokenizer
-    from nmref.prune.block import needs_activations
+    from nmref.prune.block import first_need
     from nmref.prune.calibrate import windows
     from nmref.prune.recipe import Calibration
 
-    if not needs_activations(recipe):
+    need = first_need(recipe, given)
+    if need is None:
         return [], None
     if args.calibration is None:
-        got = f"a text, for {recipe.score}"
-        raise NmrefError(Code.T_ARGUMENT, "--calibration", "nothing", got)
+        raise NmrefError(Code.T_ARGUMENT, "--calibration", "nothing", f"a text, for {need}")
+    where = str(args.calibration)
+    data, text = _read_once(args.calibration)
     if wanted is not None:
-        wanted.check(args.calibration)
-    text = read_text(args.calibration, "calibration text")
+        wanted.check(where, data)
     ids = Tokenizer.open(args.source).encode(text, special=False)
     samples, length = _windows(args, wanted)
     try:
         parts = windows(ids, samples, length)
     except NmrefError as error:
-        raise error.inside(str(args.calibration)) from None
-    return parts, Calibration.of(args.calibration, samples, length)
+        raise error.inside(where) from None
+    return parts, Calibration.of_bytes(args.calibration.name, data, samples, length)
+
+
+def _read_once(path: Path) -> tuple[bytes, str]:
+    """Bytes and text of a file that may be a pipe.  Raises T_FILE as `read_text` does."""
+    want = "a calibration text"
+    try:
+        data = path.read_bytes()
+        return data, TextIOWrapper(BytesIO(data), encoding="utf-8").read()
+    except OSError as error:
+        got = error.strerror or str(error)
+        raise NmrefError(Code.T_FILE, str(path), got, want) from None
+    except UnicodeDecodeError as error:
+        got = f"invalid UTF-8 at byte {error.start}"
+        raise NmrefError(Code.T_FILE, str(path), got, f"{want} in UTF-8") from None
+
+
+def _threads(text: str) -> int:
+    """Argument type: threads, 1 to MOST_THREADS."""
+    value = positive(text)
+    if value > MOST_THREADS:
+        raise argparse.ArgumentTypeError(f"{text} is more than {MOST_THREADS}")
+    return value

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 PRESETS = ("paper", "fast", "sparsegpt", "best")
 
+CHOOSING = ("pattern", "outliers", "score", "equalize", "permute", "owl")
+"""Options of what is chosen, which given masks leave nothing to choose for."""
+
 
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """Options of the recipe; one that is not given leaves what the preset or recipe says."""
@@ -60,12 +63,19 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
 
 
 def recipe_of(args: argparse.Namespace) -> Saved:
-    """Preset, recipe file or default, changed by the options.  Raises T_ARGUMENT, T_FILE."""
+    """Preset, recipe file or default, changed by the options.  Raises T_ARGUMENT, T_FILE.
+
+    Options that would choose another mask are refused where masks are given.
+    """
     from nmref.pattern import NMPattern
     from nmref.prune.presets import preset
     from nmref.prune.recipe import Saved, check, read
     from nmref.prune.settings import Recipe
 
+    for name in CHOOSING:
+        if args.mask is not None and getattr(args, name) is not None:
+            got, want = "given with --mask", "one of them"
+            raise NmrefError(Code.T_ARGUMENT, f"--{name}", got, want)
     if args.recipe is not None:
         saved = read(read_text(args.recipe, "recipe"), str(args.recipe))
     elif args.preset is not None:

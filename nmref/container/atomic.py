@@ -57,7 +57,8 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 def check_new(path: Path) -> None:
     """Whether a folder can be made there; asked before long work begins.  Raises T_FILE."""
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+    taken = path.exists() and (not path.is_dir() or any(path.iterdir()))
+    if taken or path.is_symlink():  # a folder cannot take the place of a link
         raise NmrefError(Code.T_FILE, str(path), "something that is there already", "a new folder")
     if not path.parent.is_dir():
         raise NmrefError(Code.T_FILE, str(path.parent), "no such folder", "one to make OUT in")

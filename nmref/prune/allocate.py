@@ -42,7 +42,7 @@ def stored(shares: Sequence[float], pattern: NMPattern, span: float) -> list[int
     before rounding (to the nearest, halves to even).  Layers with equal shares all keep N.  The
     mean of the result is near N, not exactly N.
 
-    Raises T_ARGUMENT where a layer would keep none or all.
+    Raises T_ARGUMENT where a layer would keep none or all, as it must with a span above M.
 
     >>> stored([1.0, 2.0, 3.0], NMPattern(8, 16), 4)
     [6, 8, 10]
@@ -53,6 +53,8 @@ def stored(shares: Sequence[float], pattern: NMPattern, span: float) -> list[int
     if d.size == 0 or not np.isfinite(d).all():
         raise NmrefError(Code.T_ARGUMENT, "OWL", f"shares {d.tolist()}", "a finite one a layer")
     width = d.max() - d.min()
+    if width > 0 and span > pattern.block:
+        raise NmrefError(Code.T_ARGUMENT, "OWL span", str(span), f"at most {pattern.block}, M")
     t = span * (d - d.min()) / width if width > 0 else np.zeros_like(d)
     counts: list[int] = (pattern.stored + np.rint(t - t.mean()).astype(np.int64)).tolist()
     for layer, count in enumerate(counts):

@@ -32,15 +32,32 @@ Report = Callable[[str], None]
 Dense = dict[str, F32]
 
 
-def needs_activations(recipe: Recipe) -> bool:
-    """Whether any stage looks at the inputs of the linears."""
-    return (
-        recipe.score not in {"magnitude", "relative"}
-        or recipe.equalize is not None
-        or recipe.allocate is not None
-        or recipe.solver.method != "none"
-        or recipe.tune is not None
-    )
+def needs_activations(recipe: Recipe, given: Mapping[str, Mask] = MappingProxyType({})) -> bool:
+    """Whether any stage looks at the inputs of the linears; see `first_need`."""
+    return first_need(recipe, given) is not None
+
+
+def first_need(recipe: Recipe, given: Mapping[str, Mask] = MappingProxyType({})) -> str | None:
+    """The first stage that looks at the inputs of the linears, by name; or None.
+
+    With `given` masks nothing is scored or allocated: there is one for every weight to prune.
+    """
+    scored = not given
+    needs = {
+        recipe.score: scored and recipe.score not in {"magnitude", "relative"},
+        "equalization": scored and recipe.equalize is not None,
+        "OWL": scored and recipe.allocate is not None,
+        recipe.solver.method: recipe.solver.method != "none",
+        "fine-tuning": recipe.tune is not None,
+    }
+    return next((stage for stage, needed in needs.items() if needed), None)
+
+
+def check_unpermuted(recipe: Recipe, given: Mapping[str, Mask]) -> None:
+    """Masks are of the channels as they are; permuted weights would not be theirs.  T_ARGUMENT."""
+    if given and recipe.permute != "none":
+        got, want = f'"{recipe.permute}" with given masks', '"none"'
+        raise NmrefError(Code.T_ARGUMENT, "permute", got, want)
 
 
 def prune_block(
@@ -64,11 +81,12 @@ def prune_block(
     inputs : [S, T, D] of the pruned blocks before; S = 0 where no stage needs activations.
     targets : [S, T, D], where the recipe tunes: filled with the outputs of the dense block, or the
         dense model's own, which are there already.
-    given : masks to take as they are.
+    given : masks to take as they are; not together with a permutation.
     report : called with what begins.
 
     Raises T_TENSOR, T_SCORE (weights or activations that are not finite), T_ARGUMENT.
     """
+    check_unpermuted(recipe, given)
     for name in assigned:
         check_finite(dense[name], name)
     statistics: Mapping[str, Statistics] = {}
@@ -79,7 +97,8 @@ def prune_block(
         learns = recipe.tune is not None and recipe.tune.teacher == "pruned"
         put = targets.__setitem__ if learns and targets is not None else None
         statistics = calibrate(dense, config, layer, inputs, gram=gram, put=put, threads=threads)
-    if recipe.score == "gradient":
+    free = [name for name, (pattern, _) in assigned.items() if pattern and name not in given]
+    if recipe.score == "gradient" and free:
         report("gradients")
         gradients = backprop.gradient_norms(dense, config, layer, inputs, threads)
     if recipe.permute != "none" and not recipe.permute_all:
@@ -109,10 +128,7 @@ def _linears(
     """Each on one core, so that the number of threads changes no bit of BLAS's either."""
     if recipe.solver.method == "alps":
         report("eigenvectors")
-        spectra = in_order(
-            lambda s: s.spectrum(recipe.solver.damping), statistics.values(), threads
-        )
-        for _ in spectra:
+        for _ in in_order(lambda tap: _spectrum(statistics, tap, recipe), statistics, threads):
             pass
 
     def one(name: str) -> Pruned:
@@ -132,6 +148,14 @@ def _linears(
         pruned[name] = result
         report(f"{name.removesuffix('.weight').rpartition('.')[2]} done")
     return pruned
+
+
+def _spectrum(statistics: Mapping[str, Statistics], tap: str, recipe: Recipe) -> None:
+    """Of one input, kept with its statistics for the linears that share it."""
+    try:
+        statistics[tap].spectrum(recipe.solver.damping)
+    except NmrefError as error:
+        raise error.inside(tap) from None
 
 
 def _permuted(
@@ -197,4 +221,5 @@ def _tuned(
         *(weights, masks, config, layer, inputs, targets, how), threads=threads, report=report
     )
     changed = {name: replace(one, weight=tuned[name]) for name, one in pruned.items()}
-    return changed, {name: tuned[name] for name in others}
+    # older checkpoints have a buffer of rotary frequencies here, which nothing tunes
+    return changed, {name: tuned.get(name, weight) for name, weight in others.items()}

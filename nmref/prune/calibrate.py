@@ -17,8 +17,8 @@ from nmref.linear import FAST
 from nmref.linear.parallel import in_order
 from nmref.model import llama
 from nmref.model.config import LlamaConfig
-from nmref.prune import hessian
 from nmref.prune.alps import Spectrum
+from nmref.prune.hessian import Hessian
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
@@ -40,13 +40,13 @@ class Statistics:
     ----------
     squares : [K] float64, the sum of x^2 over all tokens.
     largest : [K] float32, max |x| over all tokens.
-    gram : [K, K] float32, the sum of x^T x over all tokens; or None, where it was not asked for.
+    second : the running Hessian; or None, where it was not asked for.
     """
 
     samples: int
     squares: F64
     largest: F32
-    gram: F32 | None = None
+    second: Hessian | None = None
     _spectra: dict[float, Spectrum] = field(default_factory=dict, repr=False)
 
     @classmethod
@@ -54,15 +54,23 @@ class Statistics:
         """One sample [T, K]."""
         squares = np.square(x, dtype=np.float64).sum(axis=0)
         largest = np.maximum(x.max(axis=0), -x.min(axis=0))
-        return cls(1, squares, largest, hessian.gram(x) if gram else None)
+        second = None
+        if gram:
+            second = Hessian()
+            second.add(x)
+        return cls(1, squares, largest, second)
 
     def joined(self, other: Statistics) -> Statistics:
-        """Both together; `self.gram` is used up."""
-        gram = self.gram
-        if gram is not None and other.gram is not None:
-            gram += other.gram
+        """Both together; `self.second` is used up."""
+        if self.second is not None and other.gram is not None:
+            self.second.merge(other.gram, other.samples)
         squares, largest = self.squares + other.squares, np.maximum(self.largest, other.largest)
-        return Statistics(self.samples + other.samples, squares, largest, gram)
+        return Statistics(self.samples + other.samples, squares, largest, self.second)
+
+    @property
+    def gram(self) -> F32 | None:
+        """[K, K] float32: the sum of x^T x over all tokens."""
+        return None if self.second is None else self.second.sum
 
     @property
     def norm(self) -> F32:
@@ -72,9 +80,9 @@ class Statistics:
     @property
     def hessian(self) -> F32:
         """[K, K]: 2 / samples X^T X, the Hessian of the layer's squared error (SparseGPT)."""
-        if self.gram is None:
+        if self.second is None:
             raise NmrefError(Code.T_ARGUMENT, "statistics", "no X^T X", "it, for a Hessian")
-        return self.gram * np.float32(2 / self.samples)
+        return self.second.matrix()
 
     def spectrum(self, damping: float) -> Spectrum:
         """Of the Hessian, for ALPS: made once, for all linears of this input."""
@@ -84,9 +92,9 @@ class Statistics:
 
     def ordered(self, order: npt.NDArray[np.integer[Any]]) -> Statistics:
         """With column order[j] of the inputs as column j."""
-        gram = None if self.gram is None else self.gram[np.ix_(order, order)]
+        second = None if self.second is None else self.second.ordered(order)
         squares, largest = self.squares[order], self.largest[order]
-        return Statistics(self.samples, squares, largest, gram)
+        return Statistics(self.samples, squares, largest, second)
 
 
 class _Sample:
@@ -117,7 +125,8 @@ def calibrate(
     """Statistics of the inputs of a block's linears, by tap name (`llama.input_tap`).
 
     `inputs` [S, T, D], one sample after the other, may be memory-mapped; `put(i, y)` gets the
-    block's output [T, D] of sample i.  Raises T_SCORE for an activation that is not finite.
+    block's output [T, D] of sample i.  Raises T_SCORE for an activation that is not finite, or so
+    large that float32 does not hold what is made of its squares.
     """
     names = [f"layers.{layer}.{tap}" for tap in dict.fromkeys(llama.LINEAR_INPUT.values())]
 
@@ -133,7 +142,10 @@ def calibrate(
     for i, found in enumerate(in_order(one, range(len(inputs)), threads)):
         for name, statistics in found.items():
             _check_finite(statistics, f"{name} sample {i}")
-            total[name] = total[name].joined(statistics) if name in total else statistics
+            with np.errstate(over="ignore", invalid="ignore"):  # _check_squares says more
+                total[name] = total[name].joined(statistics) if name in total else statistics
+    for name, statistics in total.items():
+        _check_squares(statistics, name)
     return total
 
 
@@ -159,3 +171,14 @@ def _check_finite(statistics: Statistics, where: str) -> None:
     for column in np.flatnonzero(~np.isfinite(statistics.squares))[:1].tolist():
         got = f"an activation of {statistics.largest[column]}"
         raise NmrefError(Code.T_SCORE, f"{where} column {column}", got, "finite activations")
+
+
+def _check_squares(statistics: Statistics, where: str) -> None:
+    """The norm, and the diagonal of the Hessian, in which no element is larger."""
+    squares, limit = statistics.squares / statistics.samples, float(np.finfo(np.float32).max)
+    made, what = np.sqrt(squares), "whose norm float32 does not hold"
+    if statistics.second is not None:
+        made, what = 2 * squares, "whose squares float32 does not hold"
+    for column in np.flatnonzero(~(made <= limit))[:1].tolist():
+        got = f"activations up to {statistics.largest[column]}, {what}"
+        raise NmrefError(Code.T_SCORE, f"{where} column {column}", got, "smaller activations")

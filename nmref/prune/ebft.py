@@ -56,7 +56,7 @@ def tune(
         epoch may be short.
     threads : samples of a batch side by side; gradients are added in the batch's order, so the
         number changes no bit.
-    report : called with what begins.
+    report : called with what begins, and with the first and the last loss.
 
     Memory in float32 numbers, P parameters of the block and W = min(threads, batch): 3 P for the
     tuned weights and AdamW's moments, (W + 2) P of gradients at most, and for each of W samples a
@@ -64,7 +64,7 @@ def tune(
     SmolLM2-135M, 1,024 tokens, two threads: about 200 MB.
 
     Raises T_ARGUMENT (no samples, shapes or settings that do not fit), T_TENSOR (`weights`) and
-    T_SCORE (a loss or gradient that is not finite).
+    T_SCORE (a loss, gradient or tuned weight that is not finite, a loss that rose).
     """
     _check(weights, masks, config, layer, inputs, targets, how)
     tuned = {name: np.array(weights[name], order="C") for name in backprop.names(layer)}
@@ -81,19 +81,34 @@ def tune(
         total = 0.0
         for number in range(batches):
             batch = order[number * how.batch : (number + 1) * how.batch]
-            loss, gradients = _batch(
-                *(tuned, config, layer, inputs, targets, batch), how.loss == "normalized", threads
-            )
+            rate = linear_rate(how.rate, epoch * batches + number, how.epochs * batches)
+            with np.errstate(over="ignore", invalid="ignore"):  # looked at where it is done
+                loss, gradients = _batch(
+                    *(tuned, config, layer, inputs, targets, batch, how.loss == "normalized"),
+                    threads,
+                )
+                gradients = {name: gradients[name] for name in learning}
+                norm = clip(gradients, free, how.clip)
+                if not math.isfinite(norm):
+                    where, got = f"model.layers.{layer}", f"gradients of norm {norm}"
+                    raise NmrefError(Code.T_SCORE, where, got, "finite activations and weights")
+                optimizer.step(gradients, rate)
             total += loss
-            gradients = {name: gradients[name] for name in learning}
-            norm = clip(gradients, free, how.clip)
-            if not math.isfinite(norm):
-                where, got = f"model.layers.{layer}", f"gradients of norm {norm}"
-                raise NmrefError(Code.T_SCORE, where, got, "finite activations and weights")
-            done = epoch * batches + number
-            optimizer.step(gradients, linear_rate(how.rate, done, how.epochs * batches))
         losses.append(total / len(order))
+    _check_result(learning, losses, layer)
+    report(f"tune: loss {losses[0]:.4g} -> {losses[-1]:.4g}")
     return tuned, losses
+
+
+def _check_result(learned: Mapping[str, F32], losses: list[float], layer: int) -> None:
+    """Finite weights, and a loss that has not grown from the first epoch to the last."""
+    want = "a smaller rate"
+    for name, weight in learned.items():
+        for value in weight[~np.isfinite(weight)][:1].tolist():
+            raise NmrefError(Code.T_SCORE, name, f"{value} after fine-tuning", want)
+    if losses[-1] > losses[0]:
+        got = f"a loss that rose from {losses[0]:.4g} to {losses[-1]:.4g}"
+        raise NmrefError(Code.T_SCORE, f"model.layers.{layer}", got, want)
 
 
 def _batch(

@@ -95,21 +95,24 @@ def memory(job: Job) -> dict[str, int]:
 
     process     Python and its libraries (PROCESS)
     block       8 P: the dense and the pruned block, float32
-    statistics  12 sum K, + 4 sum K^2 with a solver, + 4 P with the gradient score
+    statistics  12 sum K, + 4 sum K^2 with a solver, + 8 sum K^2 of spectra with ALPS, + 4 P with
+                the gradient score
     streams     0 where mapped: the system keeps of them what there is room for; else 4 S T D for
-                the inputs and as much for the outputs, and for the targets where EBFT tunes
+                the inputs and as much for the outputs, and for the targets where EBFT tunes, and
+                for the dense model's inputs where that is the teacher
     work        the largest of what the stages need while they run:
       calibrate 4 T (8 D + 4 A + 4 F) + 2048 T H / G for each of p samples (attention goes by 128
                 positions), + 4 sum K^2 for each of p + 2 with a solver
       choose    28 V: score, its sums and ranks, masks, the packed weight
-      solve     12 Kmax^2 + 24 V (SparseGPT), 16 Kmax^2 + 36 V (ALPS)
+      solve     32 Kmax^2 + 24 V (SparseGPT); ALPS: 54 Kmax^2 for the eigenvectors, half of it in
+                LAPACK, or 16 Kmax^2 + 36 V, whichever is more
       tune      6 T (6 D + 5 A + 3 F) for each of q = min(p, batch) samples, a tape and half as much
                 again; 4 (q + 5) P of gradients, moments and the weights being tuned
     """
-    streams = 0 if job.mapped else job.stream * (3 if job.recipe.tune else 2)
+    streams = 0 if job.mapped else job.stream * _streams(job)
     statistics = 12 * sum(job.inputs) if job.samples else 0
     if job.recipe.solver.method != "none":
-        statistics += 4 * _squares(job)
+        statistics += (12 if job.recipe.solver.method == "alps" else 4) * _squares(job)
     if job.recipe.score == "gradient":
         statistics += 4 * job.weights
     return {
@@ -126,10 +129,19 @@ def disk(job: Job, packed: int) -> dict[str, int]:
 
     result   the packed files
     blocks   the packed blocks that are done, until they are put together: at most as much
-    streams  8 S T D: inputs and outputs of a block; 4 S T D more for the targets of EBFT
+    masks    those of the blocks, R ceil(K / 8) of each linear, twice that with outliers: at most
+    streams  8 S T D: inputs and outputs of a block; 4 S T D more for the targets of EBFT, and again
+             for the dense model's inputs where that is the teacher
     """
-    streams = job.stream * (3 if job.recipe.tune else 2)
-    return {"result": packed, "blocks": packed, "streams": streams if job.mapped else 0}
+    chosen = [job.recipe.outliers, *(rule.outliers for rule in job.recipe.rules)]
+    twice = any(outliers is not None for outliers in chosen)
+    bitmaps = sum(rows * -(-columns // 8) for rows, columns in job.linears)
+    return {
+        "result": packed,
+        "blocks": packed,
+        "masks": job.config.num_hidden_layers * bitmaps * (2 if twice else 1),
+        "streams": job.stream * _streams(job) if job.mapped else 0,
+    }
 
 
 def seconds(job: Job, rates: Rates) -> dict[str, float]:
@@ -201,6 +213,12 @@ def _runs(work: Callable[[], object], duration: float) -> float:
     return count / passed
 
 
+def _streams(job: Job) -> int:
+    """Arrays of activations [S, T, D]."""
+    tune = job.recipe.tune
+    return 2 if tune is None else 4 if tune.teacher == "dense" else 3
+
+
 def _squares(job: Job) -> int:
     """sum K^2."""
     return sum(width * width for width in job.inputs)
@@ -217,8 +235,12 @@ def _calibrate_bytes(job: Job) -> int:
 
 def _choose_bytes(job: Job) -> int:
     largest, widest = max(map(prod, job.linears)), max(job.inputs)
-    solve = {"none": 0, "sparsegpt": 12 * widest**2 + 24 * largest}
-    return max(28 * largest, solve.get(job.recipe.solver.method, 16 * widest**2 + 36 * largest))
+    solve = {
+        "none": 0,
+        "sparsegpt": 32 * widest**2 + 24 * largest,
+        "alps": max(54 * widest**2, 16 * widest**2 + 36 * largest),
+    }
+    return max(28 * largest, solve[job.recipe.solver.method])
 
 
 def _tune_bytes(job: Job) -> int:

@@ -63,6 +63,8 @@ LIMITS: dict[str, Limit] = {
     "Calibration.sha256": _SHA256,
     "Calibration.samples": _COUNT,
     "Calibration.length": _COUNT,
+    "Masks.content_sha256": _SHA256,
+    "Masks.file": _FILE_NAME,
     "MadeWith.nmref": _ANY_TEXT,
     "MadeWith.numpy": _ANY_TEXT,
     "MadeWith.scipy": _ANY_TEXT,

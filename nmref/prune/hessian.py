@@ -6,6 +6,8 @@ H is the Hessian of ||X w - y||^2 for one output, the same for all outputs (Fran
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import LinAlgError, cholesky, lapack
@@ -29,28 +31,40 @@ class Hessian:
     """
 
     def __init__(self) -> None:
-        self._sum: F32 | None = None
+        self.sum: F32 | None = None
+        """[K, K]; None before the first sample."""
         self._samples = 0
 
     def add(self, x: F32) -> None:
         """Add one sample: x [T, K]."""
-        self.merge(gram(x))
+        product = gram(x)
+        if self.sum is None:
+            self.sum, self._samples = product, 1
+        else:
+            self.merge(product)
 
-    def merge(self, product: F32) -> None:
-        """Add the `gram` [K, K] of one sample.  Raises T_ARGUMENT for another K."""
-        if self._sum is None:
-            self._sum = np.zeros_like(product)
-        if product.shape != self._sum.shape:
-            got, want = (f"{len(matrix)} columns" for matrix in (product, self._sum))
+    def merge(self, product: F32, samples: int = 1) -> None:
+        """Add a sum [K, K] over so many samples.  Raises T_ARGUMENT for another K."""
+        if self.sum is None:
+            self.sum = np.zeros_like(product)
+        if product.shape != self.sum.shape:
+            got, want = (f"{len(matrix)} columns" for matrix in (product, self.sum))
             raise NmrefError(Code.T_ARGUMENT, "Hessian", got, want)
-        self._sum += product
-        self._samples += 1
+        self.sum += product
+        self._samples += samples
 
     def matrix(self) -> F32:
         """H [K, K].  Raises T_ARGUMENT without a sample."""
-        if self._sum is None:
+        if self.sum is None:
             raise NmrefError(Code.T_ARGUMENT, "Hessian", "no activations", "at least one sample")
-        return self._sum * np.float32(2 / self._samples)
+        return self.sum * np.float32(2 / self._samples)
+
+    def ordered(self, order: npt.NDArray[np.integer[Any]]) -> Hessian:
+        """With column order[j] of the inputs as column j."""
+        moved = Hessian()
+        if self.sum is not None:
+            moved.sum, moved._samples = self.sum[np.ix_(order, order)], self._samples
+        return moved
 
 
 def dead(h: F32) -> Bool:
@@ -62,8 +76,8 @@ def dead(h: F32) -> Bool:
 def damped(h: F32, damping: float) -> F32:
     """H + damping * mean(diag H) * I, after 1 was put on the diagonal of dead columns.
 
-    Raises T_SCORE where H is not finite (an activation was not), T_ARGUMENT for a negative damping
-    or an H that is not square.
+    Raises T_SCORE where H is not finite (an activation was not), T_ARGUMENT for a damping that is
+    negative or more than float32 holds, or an H that is not square.
     """
     if not 0 <= damping < np.inf:
         raise NmrefError(Code.T_ARGUMENT, "damping", str(damping), "0 or more")
@@ -71,7 +85,11 @@ def damped(h: F32, damping: float) -> F32:
     result = h.astype(np.float32)
     diagonal = np.einsum("ii->i", result)  # a view
     diagonal[dead(h)] = 1
-    diagonal += np.float32(damping * diagonal.mean(dtype=np.float64))
+    added = damping * diagonal.mean(dtype=np.float64)
+    if added + diagonal.max(initial=0) > np.finfo(np.float32).max:
+        got, want = f"{damping} of a mean of {diagonal.mean():.4g}", "a sum that float32 holds"
+        raise NmrefError(Code.T_ARGUMENT, "damping", got, want)
+    diagonal += np.float32(added)
     return result
 
 

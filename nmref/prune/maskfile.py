@@ -112,6 +112,17 @@ def write_stream(
     return found
 
 
+def content_sha256(masks: Mapping[str, Mask]) -> str:
+    """The digest that a file of these masks has.  Raises as `write`."""
+    specs, hashes = {name: mask.spec for name, mask in masks.items()}, {}
+    for name, mask in masks.items():
+        for part, bitmap in _packed(name, mask, specs):
+            hashes[part] = hashlib.sha256(bitmap.tobytes()).hexdigest()
+    shapes = {part: form for name in specs for part, form in specs[name].parts(name).items()}
+    entries = layout(shapes, maskmeta.metadata(specs, _NO_DIGEST))[1]
+    return digest.content_sha256(entries, hashes, maskmeta.document(specs, _NO_DIGEST))
+
+
 class MaskFile(Mapping[str, Mask]):
     """The masks of a file by name of weight; each is unpacked when it is asked for.
 
@@ -121,6 +132,7 @@ class MaskFile(Mapping[str, Mask]):
     """
 
     def __init__(self, path: Path) -> None:
+        self.path = path
         self._raw = open_raw(path)
         try:
             self.specs, document = maskmeta.parse(self._raw.metadata)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from nmref.container.atomic import check_new, new_folder
+from nmref.container.atomic import new_folder
 from nmref.container.shards import save_model
 from nmref.dtypes import Array, container_name
 from nmref.errors import Code, NmrefError
@@ -16,6 +16,7 @@ from nmref.model.checkpoint import Checkpoint, write_side_files
 from nmref.model.config import linear_names
 from nmref.pattern import NMPattern
 from nmref.prune import maskfile
+from nmref.prune.checks import check_given, check_outputs, check_packable, given_patterns
 from nmref.prune.maskfile import Mask
 from nmref.prune.origin import made_with
 from nmref.prune.pipeline import (
@@ -28,8 +29,9 @@ from nmref.prune.pipeline import (
     prune_blocks,
     stream_shape,
 )
-from nmref.prune.recipe import Calibration, Patterns, assign, dumps
+from nmref.prune.recipe import Calibration, Masks, Patterns, assign, dumps
 from nmref.prune.settings import Recipe
+from nmref.prune.stages import rounded
 from nmref.prune.work import DiskStreams, Work, working
 from nmref.tensor import OutlierSpec, SparseWeight, WeightSpec
 
@@ -56,21 +58,23 @@ def prune(
     ----------
     samples : windows of token ids, all of one length; not looked at where the recipe needs none.
     calibration : where they come from, for the recipe file.
-    given : masks to take as they are, by name of weight, instead of choosing.
+    given : masks to take as they are, by name of weight, instead of choosing; a weight without one
+        stays dense.  Not with a recipe that permutes.
     save_masks : write the masks to this file, too.
     restart : throw away what an interrupted run left.
 
     Raises T_FILE (target there already, another run's work), T_TENSOR (not a dense checkpoint, a
     weight that is not finite), T_SCORE (an activation that is not), T_ARGUMENT.
     """
-    check_new(target)
-    shape = stream_shape(checkpoint, recipe, samples)
+    check_outputs(checkpoint.folder, target, save_masks)
+    shape = stream_shape(checkpoint, recipe, samples, given)
     if not shape[0]:
         samples, calibration = [], None
-    _check_packable(recipe)
-    _check_given(checkpoint, given)
-    text = dumps(recipe, calibration, made_with(recipe, checkpoint))
-    run = _digest(text, checkpoint, samples, given)
+    check_packable(recipe)
+    check_given(checkpoint, recipe, given)
+    masks = Masks.of(given) if given else None
+    text = dumps(recipe, calibration, made_with(recipe, checkpoint), masks)
+    run = _digest(text, checkpoint, samples)
     with working(target, run, restart) as work:
         patterns = _patterns(checkpoint, recipe, samples, given, work, threads, report)
         if save_masks is not None and not any(base for base, _ in patterns.values()):
@@ -85,8 +89,9 @@ def prune(
             report=report,
         )
         for block in blocks:
-            masks = {name: one.mask for name, one in block.pruned.items()}
-            work.commit(_packed(checkpoint, block), masks, streams)
+            chosen = {name: one.mask for name, one in block.pruned.items()}
+            work.commit(_packed(checkpoint, block), chosen, streams)
+            del block, chosen  # gone before the next is pruned
         with new_folder(target) as folder:
             save_model(folder, _specs(checkpoint, patterns), _all(checkpoint, work.tensors()))
             write_side_files(folder, checkpoint.config.raw, checkpoint.folder)
@@ -106,7 +111,7 @@ def _patterns(
 ) -> dict[str, Patterns]:
     """Base and outlier pattern of every linear; OWL's are found once and kept with the work."""
     if given:
-        return {name: _given_patterns(given, name) for name in linear_names(checkpoint.config)}
+        return given_patterns(checkpoint, given)
     if recipe.allocate is None:
         return assign(recipe, linear_names(checkpoint.config))
     if "stored" not in work.notes:
@@ -123,41 +128,11 @@ def _patterns(
     return patterns
 
 
-def _given_patterns(given: Mapping[str, Mask], name: str) -> Patterns:
-    """Those of a mask; a weight without one stays dense.  Raises T_ARGUMENT."""
-    if name not in given:
-        return None, None
-    mask = given[name]
-    if mask.pattern is None or (mask.salient is not None and mask.outliers is None):
-        raise NmrefError(Code.T_ARGUMENT, name, "a mask without N:M", "one to pack")
-    return mask.pattern, mask.outliers
-
-
-def _check_given(checkpoint: Checkpoint, given: Mapping[str, Mask]) -> None:
-    """Masks of linears of this model, and of their shapes.  Raises T_ARGUMENT."""
-    linears, found = set(linear_names(checkpoint.config)), checkpoint.tensors
-    for name in given:
-        if name not in linears:
-            raise NmrefError(Code.T_ARGUMENT, f"mask {name}", "no such weight", "one to prune")
-        got, want = given[name].base.shape, found[name].shape
-        if got != want:
-            raise NmrefError(Code.T_ARGUMENT, f"mask {name}", f"shape {list(got)}", f"{list(want)}")
-
-
-def _check_packable(recipe: Recipe) -> None:
-    for bad, what in (
-        (recipe.place != "structured", "unstructured outliers"),
-        (recipe.permute_all, "masks of permuted inputs"),
-    ):
-        if bad:
-            raise NmrefError(Code.T_ARGUMENT, "recipe", what, "what a packed file can hold")
-
-
 def _packed(checkpoint: Checkpoint, block: Block) -> dict[str, SparseWeight | Array]:
     """The tensors of a block as the file has them."""
     done: dict[str, SparseWeight | Array] = {}
     for name, weight in block.others.items():
-        done[name] = weight.astype(dense_tensor(checkpoint, name).dtype)
+        done[name] = rounded(weight, dense_tensor(checkpoint, name).dtype, name)
     for name, one in block.pruned.items():
         done[name] = one.packed(dense_tensor(checkpoint, name), name)
     return done
@@ -198,11 +173,8 @@ def _all(
     yield from blocks
 
 
-def _digest(text: str, checkpoint: Checkpoint, samples: Samples, given: Mapping[str, Mask]) -> str:
-    """What must be the same for a run to go on: recipe, source, versions; tokens, masks."""
+def _digest(text: str, checkpoint: Checkpoint, samples: Samples) -> str:
+    """What must be the same for a run to go on: recipe, masks, source, versions; tokens."""
     total = hashlib.sha256(text.encode())
     total.update(json.dumps([checkpoint.config.raw, samples], sort_keys=True).encode())
-    for name in sorted(given):
-        mask = given[name]
-        total.update(f"{name} {mask.spec}".encode() + mask.kept.tobytes() + mask.base.tobytes())
     return total.hexdigest()

@@ -6,7 +6,7 @@ what its stages need, and the activations, which may lie in files (`work.py`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -23,10 +23,10 @@ from nmref.prune import allocate
 from nmref.prune.block import needs_activations, prune_block
 from nmref.prune.calibrate import advance, calibrate
 from nmref.prune.maskfile import Mask
-from nmref.prune.recipe import Patterns, assign
+from nmref.prune.recipe import Patterns, assign, check, rule_of
 from nmref.prune.score import wanda
 from nmref.prune.settings import Recipe
-from nmref.prune.stages import Pruned
+from nmref.prune.stages import Pruned, rounded
 from nmref.prune.work import Streams
 from nmref.tensor import SparseWeight
 
@@ -60,37 +60,53 @@ def prune_blocks(
     `streams` holds its inputs; those of the next block are in `streams.outputs` when a block is
     yielded, and change places with them when the next is asked for.
     """
-    config, tensors = checkpoint.config, checkpoint.tensors
-    for layer in range(first, config.num_hidden_layers):
-        dense = _block_weights(checkpoint, layer)
-        names = [name for name in patterns if name in dense]
-        if streams.dense_inputs is not None and streams.targets is not None:
-            report(layer, "targets")
-            advance(dense, config, layer, streams.dense_inputs, streams.targets, threads)
-        pruned, others = prune_block(
-            dense,
-            config,
-            layer,
-            recipe,
-            {name: patterns[name] for name in names},
-            streams.inputs,
-            streams.targets,
-            {name: given[name] for name in names if name in given},
-            threads,
-            lambda stage, layer=layer: report(layer, stage),  # type: ignore[misc]
-        )
-        dtypes = {name: dense_tensor(checkpoint, name).dtype for name in dense}
-        after = {name: _rounded(one.weight, dtypes[name]) for name, one in pruned.items()}
-        others = {name: _rounded(weight, dtypes[name]) for name, weight in others.items()}
-        if len(streams.inputs):
-            report(layer, "next inputs")
-            advance(after | others, config, layer, streams.inputs, streams.outputs, threads)
-        yield Block(layer, pruned, others)
+    for layer in range(first, checkpoint.config.num_hidden_layers):
+
+        def said(stage: str, layer: int = layer) -> None:
+            report(layer, stage)
+
+        # no name holds the block here, so that it is gone before the next is read
+        yield _pruned_block(checkpoint, layer, recipe, streams, patterns, given, threads, said)
         streams.advance()
         report(layer, "done")
-        if isinstance(tensors, DenseTensors):
-            for name in dense:
-                tensors.release(name)
+
+
+def _pruned_block(
+    checkpoint: Checkpoint,
+    layer: int,
+    recipe: Recipe,
+    streams: Streams,
+    patterns: Mapping[str, Patterns],
+    given: Mapping[str, Mask],
+    threads: int | None,
+    report: Callable[[str], None],
+) -> Block:
+    """One block, with the inputs of the next in `streams.outputs`."""
+    config, dense = checkpoint.config, _block_weights(checkpoint, layer)
+    names = [name for name in patterns if name in dense]
+    if streams.dense_inputs is not None and streams.targets is not None:
+        report("targets")
+        advance(dense, config, layer, streams.dense_inputs, streams.targets, threads)
+    pruned, others = prune_block(
+        dense,
+        config,
+        layer,
+        recipe,
+        {name: patterns[name] for name in names},
+        streams.inputs,
+        streams.targets,
+        {name: given[name] for name in names if name in given},
+        threads,
+        report,
+    )
+    after = {name: _as_stored(checkpoint, name, one.weight) for name, one in pruned.items()}
+    # a copy: what is not tuned may still lie in the source's file
+    others = {name: _as_stored(checkpoint, name, weight.copy()) for name, weight in others.items()}
+    if len(streams.inputs):
+        report("next inputs")
+        advance(after | others, config, layer, streams.inputs, streams.outputs, threads)
+    _release(checkpoint, dense)
+    return Block(layer, pruned, others)
 
 
 def layer_patterns(
@@ -102,7 +118,8 @@ def layer_patterns(
 ) -> dict[str, Patterns]:
     """Base and outlier pattern of every linear: rules, and OWL's N of every layer if asked for.
 
-    OWL looks at the dense model: the samples go through all of it once.  Uses up `streams`.
+    OWL's N is for the weights that no rule matches.  OWL looks at the dense model: the samples go
+    through all of it once.  Uses up `streams`.
     """
     config = checkpoint.config
     patterns = assign(recipe, linear_names(config))
@@ -122,11 +139,13 @@ def layer_patterns(
         scores = [wanda(dense[name], seen[llama.input_tap(name)].norm) for name in names]
         shares.append(allocate.owl_shares(scores, how.multiple))
         streams.advance()
+        _release(checkpoint, dense)
+        del dense, seen, scores  # gone before the next layer is read
     counts = allocate.stored(shares, recipe.pattern, how.span)
-    for name, (pattern, outliers) in patterns.items():
-        if pattern == recipe.pattern:
+    for name, (_, outliers) in patterns.items():
+        if rule_of(recipe, name) is None:
             layer = int(name.split(".")[2])
-            patterns[name] = NMPattern(int(counts[layer]), pattern.block), outliers
+            patterns[name] = NMPattern(int(counts[layer]), recipe.pattern.block), outliers
     return patterns
 
 
@@ -139,9 +158,14 @@ def embed(checkpoint: Checkpoint, samples: Samples, streams: Streams) -> None:
             streams.dense_inputs[i] = x
 
 
-def stream_shape(checkpoint: Checkpoint, recipe: Recipe, samples: Samples) -> tuple[int, int, int]:
+def stream_shape(
+    checkpoint: Checkpoint,
+    recipe: Recipe,
+    samples: Samples,
+    given: Mapping[str, Mask] = MappingProxyType({}),
+) -> tuple[int, int, int]:
     """[S, T, D] of the calibration activations; S = 0 where the recipe needs none."""
-    if not needs_activations(recipe):
+    if not needs_activations(recipe, given):
         return 0, 0, checkpoint.config.D
     if not samples:
         raise NmrefError(Code.T_ARGUMENT, "calibration", "no samples", "some, for this recipe")
@@ -164,6 +188,7 @@ def prune_weights(
 
     Raises T_TENSOR, T_SCORE, T_ARGUMENT as `prune` does.
     """
+    recipe = check(recipe)
     shape = stream_shape(checkpoint, recipe, samples)
     if not shape[0]:
         samples = []
@@ -185,7 +210,8 @@ def prune_weights(
     ):
         weights |= block.others
         for name, one in block.pruned.items():
-            weights[name] = _rounded(one.weight, dense_tensor(checkpoint, name).dtype)
+            weights[name] = _as_stored(checkpoint, name, one.weight)
+        del block
     return weights
 
 
@@ -198,8 +224,16 @@ def _block_weights(checkpoint: Checkpoint, layer: int) -> dict[str, F32]:
     }
 
 
-def _rounded(weight: F32, dtype: np.dtype[np.generic]) -> F32:
-    return widen(weight.astype(dtype))
+def _as_stored(checkpoint: Checkpoint, name: str, weight: F32) -> F32:
+    """Rounded as the file will have it, and float32 again.  Raises T_TENSOR (it overflows)."""
+    return widen(rounded(weight, dense_tensor(checkpoint, name).dtype, name))
+
+
+def _release(checkpoint: Checkpoint, names: Iterable[str]) -> None:
+    """Let go of the memory that reading these tensors took."""
+    if isinstance(checkpoint.tensors, DenseTensors):
+        for name in names:
+            checkpoint.tensors.release(name)
 
 
 def dense_tensor(checkpoint: Checkpoint, name: str) -> Array:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from math import prod
+from types import MappingProxyType
 from typing import Any
 
 from nmref.dtypes import CONTAINER_DTYPES
@@ -15,13 +15,13 @@ from nmref.model.checkpoint import Checkpoint
 from nmref.model.config import linear_names
 from nmref.pattern import NMPattern
 from nmref.prune.block import needs_activations
+from nmref.prune.checks import given_patterns
 from nmref.prune.estimate import Job, Rates, disk, measure, memory, seconds
+from nmref.prune.maskfile import Mask
 from nmref.prune.recipe import assign, check
 from nmref.prune.settings import Place, Recipe
-from nmref.prune.tables import aligned, megabytes
+from nmref.prune.tables import aligned, any_layer, megabytes
 from nmref.tensor import OutlierSpec, WeightSpec
-
-_LAYER = re.compile(r"\.\d+\.")
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,7 @@ def plan(
     length: int,
     *,
     threads: int | None = None,
+    given: Mapping[str, Mask] = MappingProxyType({}),
     mapped: bool = True,
     rates: Rates | None = None,
 ) -> Plan:
@@ -139,6 +140,7 @@ def plan(
     Parameters
     ----------
     samples, length : of the calibration text; not looked at where the recipe needs none.
+    given : masks to take as they are; a weight without one stays dense.
     mapped : the activations lie in files; else in memory.
     rates : of this machine; None measures them (0.2 s).
 
@@ -149,13 +151,15 @@ def plan(
     if checkpoint.packed:
         where, got = str(checkpoint.folder), "a packed model"
         raise NmrefError(Code.T_TENSOR, where, got, "a dense checkpoint")
-    if needs_activations(recipe):
+    if needs_activations(recipe, given):
         _check_text(samples, length, config.max_position_embeddings)
     else:
         samples = length = 0
     count = threads or default_threads()
     job = Job(config, recipe, samples, length, count, mapped)
     chosen, found = assign(recipe, linear_names(config)), checkpoint.described()
+    if given:
+        chosen = given_patterns(checkpoint, given)
     linears = tuple(
         _item(name, found[name], base, outliers, recipe.place)
         for name, (base, outliers) in chosen.items()
@@ -175,12 +179,12 @@ def grouped(items: Iterable[Item]) -> list[Item]:
     """Those that differ in their layer number only, added up."""
     kinds: dict[tuple[object, ...], list[Item]] = {}
     for item in items:
-        name = _LAYER.sub(".*.", item.name)
+        name = any_layer(item.name)
         key = (name, item.shape, item.dtype, item.pattern, item.outliers)
         kinds.setdefault(key, []).append(item)
     return [
         Item(
-            name=_LAYER.sub(".*.", same[0].name) if len(same) > 1 else same[0].name,
+            name=any_layer(same[0].name) if len(same) > 1 else same[0].name,
             count=sum(item.count for item in same),
             shape=same[0].shape,
             dtype=same[0].dtype,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,10 +12,11 @@ from typing import Any
 
 from nmref.errors import Code, NmrefError
 from nmref.pattern import NMPattern
-from nmref.prune import toml
+from nmref.prune import maskfile, toml
 from nmref.prune.fields import as_table, from_table
+from nmref.prune.maskfile import Mask, MaskFile
 from nmref.prune.origin import MadeWith
-from nmref.prune.settings import Recipe
+from nmref.prune.settings import Recipe, Rule
 
 VERSION = 1
 """Of the recipe file; a file says its own."""
@@ -38,14 +39,51 @@ class Calibration:
     @classmethod
     def of(cls, path: Path, samples: int, length: int) -> Calibration:
         """Of a text that is there.  Raises T_FILE."""
-        return cls(path.name, _sha256(path), samples, length)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise NmrefError(Code.T_FILE, str(path), reason, "a readable text") from None
+        return cls.of_bytes(path.name, data, samples, length)
 
-    def check(self, path: Path) -> None:
-        """Whether a file is the text that is meant.  Raises T_FILE, T_TEXT (it is another)."""
-        found = _sha256(path)
+    @classmethod
+    def of_bytes(cls, name: str, data: bytes, samples: int, length: int) -> Calibration:
+        """Of a text that has been read; a pipe can be read only once."""
+        return cls(name, hashlib.sha256(data).hexdigest(), samples, length)
+
+    def check(self, where: str, data: bytes) -> None:
+        """Whether a file's bytes are the text that is meant.  Raises T_TEXT (it is another)."""
+        found = hashlib.sha256(data).hexdigest()
         if found != self.sha256:
             want = f"{self.sha256}, the text of the recipe"
-            raise NmrefError(Code.T_TEXT, str(path), f"sha256 {found}", want)
+            raise NmrefError(Code.T_TEXT, where, f"sha256 {found}", want)
+
+
+@dataclass(frozen=True)
+class Masks:
+    """The masks that were given, so that no stage chose any."""
+
+    content_sha256: str
+    """Of the mask file, as its metadata has it (`maskfile.content_sha256`)."""
+    file: str | None = None
+    """Its name, without its folder; None where the masks came from memory."""
+
+    @classmethod
+    def of(cls, given: Mapping[str, Mask]) -> Masks:
+        """Of masks by name of weight.  Raises as `maskfile.write`."""
+        if isinstance(given, MaskFile):
+            return cls(given.content_sha256, given.path.name)
+        return cls(maskfile.content_sha256(given))
+
+    def check(self, found: MaskFile | None, where: str) -> None:
+        """Whether a mask file is the one that is meant.  Raises T_ARGUMENT (another, none)."""
+        want = f"{self.content_sha256}, the masks of the recipe"
+        if found is None:
+            want = f"{self.file or 'the mask file'} with content {want}"
+            raise NmrefError(Code.T_ARGUMENT, where, "nothing", want)
+        if found.content_sha256 != self.content_sha256:
+            got = f"content {found.content_sha256}"
+            raise NmrefError(Code.T_ARGUMENT, f"{where} {found.path}", got, want)
 
 
 @dataclass(frozen=True)
@@ -55,21 +93,26 @@ class Saved:
     recipe: Recipe
     calibration: Calibration | None = None
     made_with: MadeWith | None = None
+    masks: Masks | None = None
 
 
-_PARTS: dict[str, type] = {"calibration": Calibration, "made_with": MadeWith}
+_PARTS: dict[str, type] = {"calibration": Calibration, "made_with": MadeWith, "masks": Masks}
 """Tables beside the recipe's own keys."""
 
 
 def dumps(
-    recipe: Recipe, calibration: Calibration | None = None, made_with: MadeWith | None = None
+    recipe: Recipe,
+    calibration: Calibration | None = None,
+    made_with: MadeWith | None = None,
+    masks: Masks | None = None,
 ) -> str:
     """The recipe file.  Equal settings give equal text; every setting is there, defaults too.
 
     Raises T_ARGUMENT where `loads` would.
     """
     document: dict[str, Any] = {"version": VERSION, **as_table(check(recipe))}
-    for name, part in (("calibration", calibration), ("made_with", made_with)):
+    parts = {"calibration": calibration, "made_with": made_with, "masks": masks}
+    for name, part in parts.items():
         if part is not None:
             document[name] = as_table(part)
             from_table(_PARTS[name], document[name], name)
@@ -126,20 +169,26 @@ def assign(recipe: Recipe, names: Iterable[str]) -> dict[str, Patterns]:
     {'a.0.w': 'None', 'a.1.w': '2:4'}
     """
     chosen: dict[str, Patterns] = {}
-    used: set[int] = set()
     for name in names:
-        hits = [i for i, rule in enumerate(recipe.rules) if fnmatchcase(name, rule.match)]
-        if len(hits) > 1:
-            both = " and ".join(f"rules[{i}] {recipe.rules[i].match!r}" for i in hits[:2])
-            raise NmrefError(Code.T_ARGUMENT, name, f"matched by {both}", "at most one rule")
-        used.update(hits)
-        rule = recipe.rules[hits[0]] if hits else recipe
+        rule = rule_of(recipe, name) or recipe
         chosen[name] = (rule.pattern, rule.outliers)
     for i, rule in enumerate(recipe.rules):
-        if i not in used:
+        if not any(fnmatchcase(name, rule.match) for name in chosen):
             where, got = f"rules[{i}].match", f"{rule.match!r} matches no weight"
             raise NmrefError(Code.T_ARGUMENT, where, got, "a glob such as model.layers.0.*")
     return chosen
+
+
+def rule_of(recipe: Recipe, name: str) -> Rule | None:
+    """The rule that matches a weight's name; None: the recipe's own patterns hold for it.
+
+    Raises T_ARGUMENT where two rules match.
+    """
+    hits = [i for i, rule in enumerate(recipe.rules) if fnmatchcase(name, rule.match)]
+    if len(hits) > 1:
+        both = " and ".join(f"rules[{i}] {recipe.rules[i].match!r}" for i in hits[:2])
+        raise NmrefError(Code.T_ARGUMENT, name, f"matched by {both}", "at most one rule")
+    return recipe.rules[hits[0]] if hits else None
 
 
 def _checked(table: dict[str, Any]) -> Recipe:
@@ -150,6 +199,10 @@ def _checked(table: dict[str, Any]) -> Recipe:
             want = '"none" where the pattern is "dense"'
             where = f"rules[{i}].outliers"
             raise NmrefError(Code.T_ARGUMENT, where, f'"{rule.outliers}"', want)
+    chooses = recipe.solver.method != "none" and not recipe.solver.keep_mask
+    if recipe.permute_all and chooses:  # it would choose again, in the order of the columns
+        want = "true with permute_all"
+        raise NmrefError(Code.T_ARGUMENT, "solver.keep_mask", "false", want)
     if recipe.solver.method == "sparsegpt":
         _check_block(recipe)
     return recipe
@@ -162,12 +215,3 @@ def _check_block(recipe: Recipe) -> None:
             got = f"{recipe.solver.block} with pattern {pattern}"
             want = f"a multiple of {pattern.block}"
             raise NmrefError(Code.T_ARGUMENT, "solver.block", got, want)
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        raise NmrefError(Code.T_FILE, str(path), reason, "a readable text") from None

@@ -70,11 +70,14 @@ def ria(weight: F32, column_norm: F32, exponent: float = RIA_EXPONENT) -> F32:
 
     Shapes: weight [R, K], column_norm [K] = ||X_:,j|| over the calibration tokens -> [R, K].
     A common factor of all norms changes no mask; exponent 0 is `relative`.
-    Raises T_ARGUMENT: not one norm per column, an exponent below 0.
+    Raises T_ARGUMENT: not one norm per column, an exponent below 0 or past float32.
     """
     check_columns(column_norm, weight, "column norms")
     if not exponent >= 0:
         raise NmrefError(Code.T_ARGUMENT, "RIA exponent", str(exponent), "0 or more")
+    if exponent > np.finfo(np.float32).max:  # infinite: every norm would become 0, 1 or infinite
+        want = "a number that float32 holds"
+        raise NmrefError(Code.T_ARGUMENT, "RIA exponent", str(exponent), want)
     score: F32 = relative(weight) * np.power(column_norm, np.float32(exponent))
     return score
 

@@ -7,18 +7,18 @@ says.  What needs the whole block (permutation, fine-tuning) is in `block.py`.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
-from nmref.dtypes import Array
+from nmref.dtypes import Array, container_name
 from nmref.errors import Code, NmrefError
 from nmref.pattern import NMPattern
 from nmref.prune import equalize, permute, salient, score, variance
 from nmref.prune.alps import alps
 from nmref.prune.calibrate import Statistics
-from nmref.prune.mask import top_n
+from nmref.prune.mask import split, top_n
 from nmref.prune.maskfile import Mask
 from nmref.prune.settings import Recipe, Solver
 from nmref.prune.sparsegpt import sparsegpt
@@ -39,9 +39,11 @@ class Pruned:
     def packed(self, like: Array, name: str) -> SparseWeight:
         """As the file has it, in the dtype of `like`, rounded to nearest even.
 
-        Raises T_ARGUMENT for a mask without patterns, which has no packed form.
+        Raises T_ARGUMENT for a mask without patterns, which has no packed form, and T_TENSOR for
+        a weight that the dtype does not hold.
         """
-        mask, value, zero = self.mask, self.weight.astype(like.dtype), np.zeros((), like.dtype)
+        mask, zero = self.mask, np.zeros((), like.dtype)
+        value = rounded(self.weight, like.dtype, name)
         if mask.pattern is None or (mask.salient is not None and mask.outliers is None):
             raise NmrefError(Code.T_ARGUMENT, name, "a mask without N:M", "one to pack")
         return encode(
@@ -52,6 +54,23 @@ class Pruned:
             outlier_pattern=str(mask.outliers),
             outlier_mask=mask.salient,
         )
+
+
+def rounded(weight: F32, dtype: np.dtype[Any], name: str) -> Array:
+    """A weight in the dtype that it is stored in, to nearest even; itself where it has that.
+
+    Raises T_TENSOR where the result is not finite: the weight is too large for float16, or was not
+    finite itself.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):  # said below, with row and column
+        stored: Array = weight.astype(dtype, copy=False)
+    bad = np.argwhere(~np.isfinite(stored))
+    for place in bad[:1].tolist():
+        axes = ("row", "column") if len(place) == 2 else ("element",)
+        where = " ".join(f"{axis} {i}" for axis, i in zip(axes, place, strict=True))
+        want = f"a number that {container_name(stored)} holds"
+        raise NmrefError(Code.T_TENSOR, f"{name} {where}", str(weight[tuple(place)]), want)
+    return stored
 
 
 def importance(
@@ -99,8 +118,11 @@ def choose(found: F32, recipe: Recipe, pattern: NMPattern, outliers: NMPattern |
     found [R, K] is the score; the recipe says where outliers are chosen and whether the columns
     are permuted for the choice.
     """
-    extra = _outlier_mask(found, outliers, recipe)
-    shape = outliers if recipe.place == "structured" else None
+    structured = recipe.place == "structured"
+    if structured and not recipe.permute_all:
+        base, extra = split(found, pattern, outliers)
+        return Mask(base, extra, pattern, outliers)
+    extra, shape = _outlier_mask(found, outliers, recipe), outliers if structured else None
     if not recipe.permute_all:
         return Mask(top_n(found, pattern, excluded=extra), extra, pattern, shape)
     seen = found if extra is None else np.where(extra, np.float32(0), found)

@@ -1,9 +1,12 @@
 """nmref prune: its options, what it repeats, what it leaves alone, how it ends."""
 
 import json
+import os
 import re
 import signal
+import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -160,6 +163,12 @@ BAD = {
     "--outliers 5:256": r"T_ARGUMENT outlier pattern: 5:256",
     "--exponent -1": r"T_ARGUMENT exponent: -1\.0, want a number from 0 up",
     "--exponent nan": r"T_ARGUMENT exponent: nan",
+    "--mask m --pattern 2:4": r"T_ARGUMENT --pattern: given with --mask, want one of them",
+    "--mask m --outliers none": r"T_ARGUMENT --outliers: given with --mask",
+    "--mask m --score ria": r"T_ARGUMENT --score: given with --mask",
+    "--mask m --equalize": r"T_ARGUMENT --equalize: given with --mask",
+    "--mask m --permute none": r"T_ARGUMENT --permute: given with --mask",
+    "--mask m --owl 2": r"T_ARGUMENT --owl: given with --mask",
     "--owl -1": r"T_ARGUMENT allocate\.span: -1\.0, want a number from 0 up",
     "--ebft --rate 0": r"T_ARGUMENT tune\.rate: 0\.0, want a number above 0",
     "--ebft --rate nan": r"T_ARGUMENT tune\.rate: nan",
@@ -178,7 +187,8 @@ def test_bad_options_are_one_line(words, model, tmp_path, capsys):
 @pytest.mark.parametrize(
     "words",
     ["--preset none", "--preset best --recipe x.toml", "--score l2", "--epochs 0", "--samples 0",
-     "--seqlen -3", "--threads 0", "--permute best", "--equalize both", "--solver admm"],
+     "--seqlen -3", "--threads 0", "--threads 1025", "--permute best", "--equalize both",
+     "--solver admm", "--threads 9999999999"],
 )  # fmt: skip
 def test_usage(words, capsys):
     with pytest.raises(SystemExit) as stopped:
@@ -292,6 +302,52 @@ def test_a_plan_is_what_will_be_packed(model, calibration, tmp_path, capsys):
     assert found == want
 
 
+def test_a_plan_refuses_what_the_run_refuses(model, saved, tmp_path, capsys):
+    plan = ["prune", model, tmp_path / "out", "--plan"]
+    saved.write_text(dumps(replace(DEFAULT, place="row")), "utf-8")
+    line = refuse([*plan, "--recipe", saved], capsys)
+    assert line == "T_ARGUMENT recipe: unstructured outliers, want what a packed file can hold"
+    (tmp_path / "out").symlink_to(tmp_path / "nowhere")
+    for words in (plan, [*plan[:-1], "--calibration", tmp_path / "no text"]):
+        line = refuse(words, capsys)
+        want = f"T_FILE {tmp_path / 'out'}: something that is there already, want a new folder"
+        assert line == want
+    assert (tmp_path / "out").is_symlink()
+
+
+def test_a_text_from_a_pipe(model, calibration, text, tmp_path):
+    """It can be read only once."""
+    assert run(model, tmp_path / "file", *calibration) == 0
+    for words in (calibration[2:], ["--recipe", tmp_path / "file" / RECIPE_FILE]):
+        pipe = tmp_path / f"pipe{len(words)}" / text.name
+        pipe.parent.mkdir()
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=pipe.write_bytes, args=(text.read_bytes(),))
+        writer.start()
+        target = tmp_path / f"out{len(words)}"
+        assert run(model, target, "--calibration", pipe, *words) == 0
+        writer.join()
+        assert snapshot(target) == snapshot(tmp_path / "file")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("--exponent 1e39", r"T_ARGUMENT \S+ RIA exponent: 1e\+39, want a number that float32"),
+        ("--owl 1e300", r"T_ARGUMENT OWL span: 1e\+300, want at most 16, M"),
+        ("--recipe damped", r"T_ARGUMENT layers\.0\.attn_norm damping: 1e\+40 of a mean of "),
+        ("--ebft --rate 1e39", r"T_SCORE model\.layers\.0"),
+    ],
+)
+def test_numbers_that_overflow_are_one_line(words, message, model, calibration, tmp_path, capsys):
+    some = replace(DEFAULT, solver=Solver("alps", damping=1e40))
+    (tmp_path / "damped").write_text(dumps(some), "utf-8")
+    words = words.replace("damped", str(tmp_path / "damped")).split()
+    line = refuse(["prune", model, tmp_path / "out", *calibration, *words], capsys)
+    assert re.match(message, line), line
+    assert not work_folder(tmp_path / "out").exists()
+
+
 def test_defaults_of_the_text(model, tmp_path, capsys):
     assert run(model, tmp_path / "out", "--plan", "--seqlen", 16, "--json") == 0
     found = json.loads(capsys.readouterr().out)
@@ -337,7 +393,7 @@ def test_masks_are_saved_and_used_again(model, calibration, tmp_path):
     masks = tmp_path / "masks"
     assert run(model, tmp_path / "out", *calibration, "--save-mask", masks) == 0
     assert set(maskfile.read(masks)) == set(linear_names(open_checkpoint(model).config))
-    words = [*MAGNITUDE, "--mask", masks]
+    words = ["--mask", masks]  # and no text
     assert run(model, tmp_path / "again", *words, "--save-mask", tmp_path / "other") == 0
     assert (tmp_path / "other").read_bytes() == masks.read_bytes()
     files = [(tmp_path / name / "model.nmref.safetensors") for name in ("out", "again")]
@@ -360,10 +416,98 @@ def test_masks_of_another_model(name, shape, message, model, tmp_path, capsys):
     base = np.zeros(shape, dtype=bool)
     maskfile.write(tmp_path / "masks", {name: maskfile.Mask(base, None, HALF)})
     before = snapshot(tmp_path)
-    words = ["prune", model, tmp_path / "out", *MAGNITUDE, "--mask", tmp_path / "masks"]
+    words = ["prune", model, tmp_path / "out", "--mask", tmp_path / "masks"]
     assert refuse(words, capsys).startswith(message)
     assert snapshot(tmp_path) == before
     assert not work_folder(tmp_path / "out").exists()
+
+
+def test_a_recipe_with_masks_needs_the_same(model, text, calibration, tmp_path, capsys):
+    masks, other = tmp_path / "masks", tmp_path / "other"
+    assert run(model, tmp_path / "a", *calibration, "--save-mask", masks) == 0
+    assert run(model, tmp_path / "b", *MAGNITUDE, "--save-mask", other) == 0
+    words = [*calibration, "--solver", "alps", "--mask", masks]
+    assert run(model, tmp_path / "out", *words) == 0
+    saved = tmp_path / "out" / RECIPE_FILE
+    digest = maskfile.read(masks).content_sha256
+    assert f'[masks]\ncontent_sha256 = "{digest}"\nfile = "masks"\n' in saved.read_text("utf-8")
+    again = ["prune", model, tmp_path / "again", "--recipe", saved, "--calibration", text]
+    line = refuse(again, capsys)
+    want = f"{digest}, the masks of the recipe"
+    assert line == f"T_ARGUMENT --mask: nothing, want masks with content {want}"
+    line = refuse([*again, "--mask", other], capsys)
+    assert line.startswith(f"T_ARGUMENT --mask {other}: content ")
+    assert line.endswith(f", want {want}")
+    assert main([str(word) for word in [*again, "--mask", masks]]) == 0
+    assert snapshot(tmp_path / "again") == snapshot(tmp_path / "out")
+
+
+def test_weights_without_a_mask_stay_dense(model, calibration, tmp_path, capsys):
+    masks, some = tmp_path / "masks", tmp_path / "some"
+    assert run(model, tmp_path / "a", *calibration, "--save-mask", masks) == 0
+    file = maskfile.read(masks)
+    maskfile.write(some, {q(0): file[q(0)], q(1): file[q(1)]})
+    capsys.readouterr()
+    assert run(model, tmp_path / "out", "--mask", some, "--plan", "--json") == 0
+    captured = capsys.readouterr()
+    patterns = [row["pattern"] for row in json.loads(captured.out)["linears"]]
+    assert sorted(patterns) == ["8:16"] * 2 + ["dense"] * 12
+    assert captured.err.splitlines() == ["weights without a mask stay dense: 12"]
+    assert run(model, tmp_path / "out", "--mask", some) == 0
+    assert "weights without a mask stay dense: 12" in capsys.readouterr().err.splitlines()
+    assert run(model, tmp_path / "b", "--mask", masks) == 0
+    assert "stay dense" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("option", "need"), [("--solver alps", "alps"), ("--ebft", "fine-tuning")])
+def test_masks_and_a_stage_that_needs_a_text(option, need, model, calibration, tmp_path, capsys):
+    masks = tmp_path / "masks"
+    assert run(model, tmp_path / "a", *calibration, "--save-mask", masks) == 0
+    line = refuse(["prune", model, tmp_path / "b", "--mask", masks, *option.split()], capsys)
+    assert line == f"T_ARGUMENT --calibration: nothing, want a text, for {need}"
+
+
+def test_masks_of_a_recipe_that_permutes(model, calibration, saved, tmp_path, capsys):
+    masks = tmp_path / "masks"
+    assert run(model, tmp_path / "a", *calibration, "--save-mask", masks) == 0
+    saved.write_text(dumps(replace(DEFAULT, permute="heuristic")), "utf-8")
+    line = refuse(["prune", model, tmp_path / "b", "--recipe", saved, "--mask", masks], capsys)
+    assert line == 'T_ARGUMENT permute: "heuristic" with given masks, want "none"'
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("model/masks", "a path in {0}/model, want one outside it"),
+        ("model/../model/masks", "a path in {0}/model, want one outside it"),
+        ("out", "a path in {0}/out, want one outside it"),
+        ("work", "a folder, want a new file, or one of masks"),
+        ("text.txt", "a file that is no mask file, want a new file, or one of masks"),
+        ("model/model.safetensors", "a path in {0}/model, want one outside it"),
+        ("gone", "something that is no file, want a new file, or one of masks"),
+    ],
+)
+@pytest.mark.parametrize("plan", [False, True])
+def test_where_masks_cannot_be_saved(plan, place, message, model, calibration, tmp_path, capsys):
+    (tmp_path / "work").mkdir()
+    (tmp_path / "gone").symlink_to(tmp_path / "nowhere")
+    before, path = snapshot(tmp_path), f"{tmp_path}/{place}"
+    words = ["prune", model, tmp_path / "out", *calibration, "--save-mask", path]
+    line = refuse([*words, "--plan"] if plan else words, capsys)
+    assert line == f"T_FILE {Path(path)}: {message.format(tmp_path)}"
+    assert snapshot(tmp_path) == before
+
+
+def test_masks_are_not_saved_in_what_an_interrupted_run_left(
+    model, calibration, tmp_path, monkeypatch, capsys
+):
+    target = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1, "calibrate")
+        assert run(model, target, *calibration) == 130
+    path = work_folder(target) / "masks"
+    line = refuse(["prune", model, target, *calibration, "--save-mask", path], capsys)
+    assert line == f"T_FILE {path}: a path in {work_folder(target)}, want one outside it"
 
 
 def test_no_folder_for_the_masks_is_said_before_the_work(model, tmp_path, capsys):
@@ -527,7 +671,7 @@ def test_masks_of_another_pattern_are_another_run(
     model, calibration, tmp_path, monkeypatch, capsys
 ):
     """The same bits in blocks of another length make another file."""
-    target, words = tmp_path / "out", [*calibration, "--mask"]
+    target, words = tmp_path / "out", [*calibration, "--solver", "sparsegpt", "--mask"]
     empty = {
         name: maskfile.Mask(np.zeros(tensor.shape, dtype=bool), None, HALF)
         for name, tensor in open_checkpoint(model).tensors.items()
@@ -539,6 +683,7 @@ def test_masks_of_another_pattern_are_another_run(
     with monkeypatch.context() as patch:
         interrupt_at(patch, 1, "calibrate")
         assert run(model, target, *words, tmp_path / "masks") == 130
+    assert work_folder(target).exists()
     line = refuse(["prune", model, target, *words, tmp_path / "other"], capsys)
     assert line.startswith(f"T_FILE {work_folder(target)}: what another run left")
     assert run(model, target, *words, tmp_path / "masks") == 0

@@ -76,6 +76,10 @@ def test_stored_refuses_what_is_no_pattern():
         stored([1.0, 5.0], pattern, 2)
     with pytest.raises(NmrefError, match=r"^T_ARGUMENT OWL layer 1: span 2 gives N = 4, want"):
         stored([1.0, 5.0], NMPattern(3, 4), 2)
+    for span in (17, 1e300):
+        with pytest.raises(NmrefError, match=r"^T_ARGUMENT OWL span: \S+, want at most 16, M$"):
+            stored([1.0, 2.0], EIGHT, span)
+        assert stored([2.0, 2.0], EIGHT, span) == [8, 8]
     for bad in (-1, float("nan"), float("inf")):
         with pytest.raises(NmrefError, match=rf"^T_ARGUMENT OWL span: {bad}, want 0 or more$"):
             stored([1.0, 2.0], EIGHT, bad)

@@ -206,6 +206,26 @@ def test_the_column_that_is_not_finite_is_named():
         calibrate(weights, CONFIG, LAYER, INPUTS)
 
 
+@pytest.mark.parametrize("gram", [True, False])
+def test_squares_that_overflow_are_told(gram):
+    """Finite activations, from gains that are too large."""
+    inputs = np.where(np.arange(12) % 2, INPUTS[:, :1] * 0 + 1, -1).repeat(7, 1).astype(np.float32)
+    weights, gain = dict(DENSE), "model.layers.1.input_layernorm.weight"
+    weights[gain] = np.full(12, 2e19 if gram else 1.5e38, np.float32)
+    what = "squares float32 does not hold" if gram else "norm float32 does not hold"
+    message = (
+        rf"^T_SCORE layers\.1\.attn_norm column \d+: activations up to \S+, whose {what}, want sma"
+    )
+    with pytest.raises(NmrefError, match=message):
+        calibrate({**weights, **quiet()}, CONFIG, LAYER, inputs, gram=gram)
+
+
+def quiet():
+    """Projections of nothing, so that nothing else overflows."""
+    kinds = ("q_proj", "k_proj", "v_proj")
+    return {name: 0 * DENSE[name] for name in DENSE if name.split(".")[-2] in kinds}
+
+
 @pytest.mark.parametrize("threads", [1, 2, None])
 @pytest.mark.parametrize("place", ["another", "its own"])
 def test_advance_is_the_block(threads, place):

@@ -139,7 +139,33 @@ def test_gains_are_tuned_or_not(gains):
 def test_epochs_are_reported_when_they_begin():
     said = []
     tune(PRUNED, MASKS, CONFIG, LAYER, INPUTS, TARGETS, HOW, report=said.append)
-    assert said == ["tune, epoch 1 of 3", "tune, epoch 2 of 3", "tune, epoch 3 of 3"]
+    assert said[:-1] == ["tune, epoch 1 of 3", "tune, epoch 2 of 3", "tune, epoch 3 of 3"]
+
+
+def test_first_and_last_loss_are_reported():
+    said = []
+    _, losses = tune(PRUNED, MASKS, CONFIG, LAYER, INPUTS, TARGETS, HOW, report=said.append)
+    assert said[-1] == f"tune: loss {losses[0]:.4g} -> {losses[2]:.4g}"
+
+
+def test_a_loss_that_rises_is_an_error():
+    message = (
+        rf"^T_SCORE model\.layers\.{LAYER}: a loss that rose from \S+ to \S+, want a smaller rate$"
+    )
+    with pytest.raises(NmrefError, match=message):
+        run(replace(HOW, rate=3.0, batch=len(INPUTS)))
+    run(replace(HOW, rate=3.0, batch=len(INPUTS), epochs=1))  # nothing to compare it with
+
+
+def test_weights_that_are_not_finite_afterwards_are_an_error():
+    message = r"^T_SCORE model\.layers\.\S+: \S+ after fine-tuning, want a smaller rate$"
+    with pytest.raises(NmrefError, match=message):
+        run(replace(HOW, rate=1e39, epochs=1, batch=len(INPUTS)))
+
+
+def test_a_rate_that_overflows_on_the_way_is_an_error_and_no_warning():
+    with pytest.raises(NmrefError, match=r"^T_SCORE model\.layers\."):
+        run(replace(HOW, rate=1e39))
 
 
 def test_nothing_to_tune_measures_the_loss():

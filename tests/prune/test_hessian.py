@@ -110,6 +110,26 @@ def test_a_hessian_that_is_not_positive_definite_is_refused():
     upper_inverse(damped(h, 0.01))
 
 
+def test_a_hessian_in_another_order():
+    order = np.array([3, 0, 6, 1, 5, 4, 2])
+    before = collected(X).matrix()
+    assert np.array_equal(collected(X).ordered(order).matrix(), before[np.ix_(order, order)])
+    assert Hessian().ordered(order).sum is None
+
+
+def test_samples_count_when_sums_are_merged():
+    parts = [collected(X[:1]), collected(X[1:])]
+    parts[0].merge(parts[1].sum, 3)
+    np.testing.assert_allclose(parts[0].matrix(), collected(X).matrix(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("damping", [1e39, 1e40, 1e308])
+def test_a_damping_that_overflows(damping):
+    message = r"^T_ARGUMENT damping: \S+ of a mean of \S+, want a sum that float32 holds$"
+    with pytest.raises(NmrefError, match=message):
+        damped(np.eye(3, dtype=np.float32), damping)
+
+
 def test_arguments_are_checked():
     with pytest.raises(NmrefError, match=r"^T_ARGUMENT Hessian: shape \[2, 3\], want \[K, K\]$"):
         damped(np.zeros((2, 3), np.float32), 0.01)

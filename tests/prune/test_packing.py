@@ -3,8 +3,11 @@
 import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tracemalloc
+from collections import deque
 from dataclasses import replace
 
 import numpy as np
@@ -13,12 +16,14 @@ import pytest
 from nmref import container
 from nmref.dtypes import widen
 from nmref.errors import NmrefError
-from nmref.model.checkpoint import open_checkpoint
-from nmref.model.config import linear_names
+from nmref.model.checkpoint import open_checkpoint, write_checkpoint
+from nmref.model.config import expected_shapes, linear_names, parse_config
 from nmref.pattern import NMPattern
-from nmref.prune import Recipe, maskfile, prune, prune_weights
+from nmref.prune import Recipe, maskfile, prune, prune_blocks, prune_weights
 from nmref.prune.packing import RECIPE_FILE
-from nmref.prune.recipe import loads
+from nmref.prune.pipeline import embed, layer_patterns, stream_shape
+from nmref.prune.presets import PRESETS
+from nmref.prune.recipe import Masks, loads, read
 from nmref.prune.settings import (
     Allocation,
     Correction,
@@ -27,9 +32,9 @@ from nmref.prune.settings import (
     Solver,
     Tuning,
 )
-from nmref.prune.work import work_folder
+from nmref.prune.work import Streams, work_folder
 from nmref.tensor import SparseWeight
-from tests.prune.conftest import contents, make_model
+from tests.prune.conftest import RAW, contents, make_model
 
 HALF, SALIENT = NMPattern(8, 16), NMPattern(16, 256)
 RIA = Recipe(NMPattern(2, 4), SALIENT)
@@ -38,7 +43,9 @@ RECIPES = {
     "paper": Recipe(
         HALF, SALIENT, equalize=Equalization(), correct=Correction(), tune=Tuning(epochs=1)
     ),
-    "solved": Recipe(HALF, SALIENT, solver=Solver("alps"), tune=Tuning(epochs=2, batch=3)),
+    "solved": Recipe(
+        HALF, SALIENT, solver=Solver("alps"), tune=Tuning(epochs=2, batch=3, rate=1e-5)
+    ),
     "taught": Recipe(
         HALF, SALIENT, tune=Tuning(epochs=1, loss="normalized", teacher="dense", outliers=True)
     ),
@@ -290,6 +297,25 @@ def test_masks_saved_and_given_again(checkpoint, samples, tmp_path):
         assert np.array_equal(first[name].to_dense(), second[name].to_dense())
 
 
+def test_the_recipe_says_that_masks_were_given(checkpoint, samples, tmp_path):
+    path = tmp_path / "masks.safetensors"
+    prune(checkpoint, tmp_path / "ria", RIA, samples, save_masks=path)
+    masks = maskfile.read(path)
+    prune(checkpoint, tmp_path / "file", RIA, [], given=masks)
+    prune(checkpoint, tmp_path / "memory", RIA, [], given=dict(masks))
+    saved = [
+        read((tmp_path / name / RECIPE_FILE).read_text(), "here")
+        for name in ("ria", "file", "memory")
+    ]
+    digest = masks.content_sha256
+    assert [one.masks for one in saved] == [None, Masks(digest, path.name), Masks(digest)]
+    assert [one.calibration for one in saved] == [None, None, None]  # none was told
+    with pytest.raises(
+        NmrefError, match=r'^T_ARGUMENT permute: "hungarian" with given masks, want'
+    ):
+        prune(checkpoint, tmp_path / "x", replace(RIA, permute="hungarian"), samples, given=masks)
+
+
 def test_a_solver_keeps_given_masks(checkpoint, samples, tmp_path):
     path = tmp_path / "masks.safetensors"
     prune(checkpoint, tmp_path / "ria", RIA, samples, save_masks=path)
@@ -316,6 +342,102 @@ def test_the_recipe_lies_beside_the_weights(checkpoint, samples, tmp_path):
         target = tmp_path / str(hash(recipe))
         prune(checkpoint, target, recipe, samples)
         assert loads((target / RECIPE_FILE).read_text(), "recipe")[0] == recipe
+
+
+def test_a_weight_that_overflows_its_dtype(samples, tmp_path):
+    """Variance correction makes the largest weight of a float16 model larger than float16."""
+    name = "model.layers.1.mlp.up_proj.weight"
+
+    def change(tensors):
+        tensors[name][3] = np.where(np.arange(24) % 2, 60_000, -60_000)
+
+    model = make_model(tmp_path / "model", np.float16, change)
+    recipe = Recipe(HALF, score="magnitude", correct=Correction(scope="row"))
+    message = rf"^T_TENSOR {re.escape(name)} row 3 column 0: \S+, want a number that F16 holds$"
+    with pytest.raises(NmrefError, match=message):
+        prune(open_checkpoint(model), tmp_path / "out", recipe, [])
+    with pytest.raises(NmrefError, match=message):
+        prune_weights(open_checkpoint(model), recipe, [])
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["model"]
+
+
+@pytest.mark.parametrize("name", ["paper", "best"])
+def test_buffers_of_older_checkpoints_pass_through(name, samples, tmp_path):
+    buffers = {
+        f"model.layers.{layer}.self_attn.rotary_emb.inv_freq": np.float32([1, 0.1, layer])
+        for layer in range(3)
+    }
+    model = make_model(tmp_path / "model", change=lambda tensors: tensors.update(buffers))
+    recipe = PRESETS[name]
+    recipe = replace(recipe, tune=replace(recipe.tune, epochs=2, rate=1e-5))
+    prune(open_checkpoint(model), tmp_path / "out", recipe, samples)
+    found = open_checkpoint(tmp_path / "out").tensors
+    for buffer, want in buffers.items():
+        assert np.array_equal(found[buffer], want)
+
+
+def test_an_allocation_leaves_rules_alone(checkpoint, samples):
+    """Even one with the recipe's own pattern."""
+    rules = (Rule("*.up_proj.*", HALF), Rule("*.gate_proj.*", None))
+    recipe = replace(RECIPES["allocated"], rules=rules)
+    streams = Streams(stream_shape(checkpoint, recipe, samples), None)
+    embed(checkpoint, samples, streams)
+    found = layer_patterns(checkpoint, recipe, streams)
+    bases = {kind: {b for n, (b, _) in found.items() if kind in n} for kind in ("up", "gate", "q_")}
+    assert bases["up"] == {HALF}
+    assert bases["gate"] == {None}
+    assert len(bases["q_"]) > 1
+
+
+def traced(work):
+    """Peak bytes."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def layered(folder, layers):
+    """A model of blocks of 2.4 MB, all of it in float16: what is read is copied."""
+    raw = RAW | {"num_hidden_layers": layers, "hidden_size": 192, "intermediate_size": 768}
+    raw |= {"head_dim": 48}
+    rng = np.random.default_rng(2)
+    tensors = {
+        name: (rng.normal(scale=0.1, size=shape)).astype(np.float16)
+        for name, shape in expected_shapes(parse_config(raw)).items()
+    }
+    write_checkpoint(folder, raw, tensors, {"tokenizer.json": "{}\n"})
+    return open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("kind", ["prune", "blocks", "allocate"])
+def test_one_block_is_in_memory_at_a_time(kind, samples, tmp_path):
+    recipe = replace(RECIPES["allocated"], tune=None)
+
+    def run(layers):
+        checkpoint = layered(tmp_path / f"{layers}", layers)
+        shape = stream_shape(checkpoint, recipe, samples)
+        streams = Streams(shape, None)
+        embed(checkpoint, samples, streams)
+        patterns = dict.fromkeys(linear_names(checkpoint.config), (HALF, None))
+        work = {
+            "prune": lambda: prune(
+                checkpoint, tmp_path / f"out-{layers}", Recipe(HALF), samples, threads=1
+            ),
+            "blocks": lambda: deque(
+                prune_blocks(checkpoint, Recipe(HALF), streams, patterns, threads=1), 0
+            ),
+            "allocate": lambda: layer_patterns(checkpoint, recipe, streams, threads=1),
+        }
+        return traced(work[kind])
+
+    run(1)  # what is loaded once
+    for path in tmp_path.iterdir():
+        shutil.rmtree(path)
+    one, three = run(1), run(3)
+    assert three < one * 1.1, (one, three)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])

@@ -210,12 +210,12 @@ def test_memory_is_its_formula():
         (
             SPARSEGPT,
             12 * sum(WIDTHS) + 4 * SQUARES,
-            [2 * rows + 4 * 4 * SQUARES, 12 * 260**2 + 24 * 10400],
+            [2 * rows + 4 * 4 * SQUARES, 32 * 260**2 + 24 * 10400],
         ),
         (
             ALPS,
-            12 * sum(WIDTHS) + 4 * SQUARES,
-            [2 * rows + 4 * 4 * SQUARES, 16 * 260**2 + 36 * 10400],
+            12 * sum(WIDTHS) + 12 * SQUARES,
+            [2 * rows + 4 * 4 * SQUARES, 54 * 260**2, 16 * 260**2 + 36 * 10400],
         ),
         (TUNED, 12 * sum(WIDTHS), [2 * rows, 2 * tape + 4 * P * 7]),
         (
@@ -240,10 +240,13 @@ def test_memory_is_its_formula():
 
 def test_streams_are_on_disk_or_in_memory():
     stream = 4 * 6 * 32 * 40
-    for recipe, count in ((RIA, 2), (TUNED, 3)):
+    bitmaps = 2 * sum(rows * ceil(columns / 8) for rows, columns in LINEARS)
+    taught = replace(RIA, outliers=SALIENT, tune=Tuning(teacher="dense"))
+    for recipe, count, masks in ((RIA, 2, 1), (TUNED, 3, 1), (taught, 4, 2)):
         assert disk(job(recipe), 1000) == {
             "result": 1000,
             "blocks": 1000,
+            "masks": masks * bitmaps,
             "streams": count * stream,
         }
         assert disk(job(recipe, mapped=False), 1000)["streams"] == 0

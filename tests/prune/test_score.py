@@ -180,6 +180,14 @@ def test_gradient_wants_one_gradient_per_weight():
         gradient(W, NORM, G[0])
 
 
+@pytest.mark.parametrize("exponent", [1e39, math.inf])
+def test_ria_wants_an_exponent_that_float32_holds(exponent):
+    """Norms to the power of infinity are 0, 1 or infinite: no score, and no error either."""
+    message = r"^T_ARGUMENT RIA exponent: \S+, want a number that float32 holds$"
+    with pytest.raises(NmrefError, match=message):
+        ria(W, np.minimum(NORM, 0.5), exponent)
+
+
 @pytest.mark.parametrize("exponent", [-0.5, math.nan])
 def test_ria_wants_an_exponent_of_0_or_more(exponent):
     message = rf"^T_ARGUMENT RIA exponent: {exponent}, want 0 or more$"

@@ -16,7 +16,7 @@ from nmref.prune.mask import plain_top_n
 from nmref.prune.maskfile import Mask
 from nmref.prune.settings import Correction, Equalization, Recipe, Solver
 from nmref.prune.sparsegpt import sparsegpt
-from nmref.prune.stages import Pruned, choose, importance, prune_weight, solve
+from nmref.prune.stages import Pruned, choose, importance, prune_weight, rounded, solve
 from tests.prune.second_order import inputs
 
 NAME = "model.layers.2.mlp.up_proj.weight"
@@ -371,6 +371,31 @@ def test_packed_is_the_weight_in_its_own_dtype(dtype, outliers, corrected):
     extra = packed.spec.outliers
     assert (extra is None) == (outliers is None)
     assert outliers is None or (extra.pattern, extra.dtype) == (outliers, packed.spec.dtype)
+
+
+LIMITS = [(np.float16, 65520, "F16"), (ml_dtypes.bfloat16, 3.4e38, "BF16")]
+
+
+@pytest.mark.parametrize(("dtype", "value", "name"), LIMITS)
+def test_what_the_dtype_does_not_hold_is_told(dtype, value, name):
+    dense, weight = WEIGHT.astype(dtype), np.abs(WEIGHT)
+    weight[3, 7] = -value
+    got = str(weight[3, 7])
+    message = f"T_TENSOR {NAME} row 3 column 7: {got}, want a number that {name} holds"
+    one = Pruned(weight, Mask(np.ones(WEIGHT.shape, bool), None, HALF))
+    for call in (lambda: rounded(weight, dense.dtype, NAME), lambda: one.packed(dense, NAME)):
+        with pytest.raises(NmrefError) as error:
+            call()
+        assert str(error.value) == message
+    with pytest.raises(NmrefError, match=rf"^T_TENSOR n element 2: inf, want a number that {name}"):
+        rounded(np.float32([1, 2, np.inf]), dense.dtype, "n")
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float16, ml_dtypes.bfloat16])
+def test_rounding_is_to_nearest_even(dtype):
+    found = rounded(WEIGHT, np.dtype(dtype), NAME)
+    assert found.dtype == dtype
+    assert np.array_equal(found, WEIGHT.astype(dtype))
 
 
 def test_packed_keeps_the_slots_of_weights_that_became_zero():

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +14,7 @@ import pytest
 
 import nmref.container.atomic as atomic
 from nmref.cli import main
-from nmref.errors import NmrefError
+from nmref.errors import Code, NmrefError
 from nmref.prune import work as work_module
 from nmref.prune.maskfile import Mask
 from nmref.prune.work import DiskStreams, Streams, Work, work_folder, working
@@ -209,14 +210,18 @@ def test_a_crash_at_any_line_leaves_the_state_before_a_block_or_after_it(want, t
         folder.mkdir()
         for name, data in state.items():
             (folder / name).write_bytes(data)
-        if "state.json" in state:
-            seen.add(json.loads(state["state.json"])["done"])
+        blocks = sum(name.endswith("nmref.safetensors") for name in state)
+        if "state.json" not in state:  # it ended before it began
+            assert not blocks
             assert prune(target) == want
-        elif state:  # it ended before it began, with a file half-written: nothing to go on with
-            with pytest.raises(NmrefError, match="what another run left"):
+            continue
+        done = json.loads(state["state.json"])["done"]
+        if blocks < done:
+            with pytest.raises(NmrefError, match=r"^T_FILE "):  # all is done, and being removed
                 prune(target)
             assert prune(target, restart=True) == want
         else:
+            seen.add(done)
             assert prune(target) == want
     assert seen == set(range(LAYERS + 1))
 
@@ -257,10 +262,23 @@ def test_notes_are_kept_too(tmp_path):
         assert work.notes == {"stored": {"a": "2:4"}, "other": 1}
 
 
-@pytest.mark.parametrize("error", [NmrefError("T_SCORE", "x", "y", "z"), ValueError("bug")])
-def test_bad_input_leaves_nothing(error, tmp_path):
-    interrupted(tmp_path / "out", 2, error)
+def test_bad_input_leaves_nothing(tmp_path):
+    interrupted(tmp_path / "out", 2, NmrefError(Code.T_SCORE, "x", "y", "z"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MemoryError(), ValueError("bug"), SystemExit(3), NmrefError(Code.T_FILE, "x", "y", "z")],
+)
+def test_whatever_else_ends_it_what_is_done_stays(error, want, tmp_path):
+    target = tmp_path / "out"
+    interrupted(target, 0, error)
+    assert list(tmp_path.iterdir()) == []
+    interrupted(target, 2, error)
+    begun = []
+    assert prune(target, stop=begun.append) == want
+    assert begun == [2]
 
 
 def test_a_full_disk_before_the_first_state_leaves_nothing(monkeypatch, tmp_path):
@@ -278,7 +296,9 @@ def refuses(target, run=RUN, restart=False):
     folder = work_folder(target)
     before = contents(folder) if folder.is_dir() else folder.read_bytes()
     message = (
-        f"T_FILE {folder}: what another run left, "
+        f"T_FILE {folder}: something without state.json of a run, want it removed"
+        if restart
+        else f"T_FILE {folder}: what another run left, "
         "want the same command as before, --restart, or the folder removed"
     )
     with pytest.raises(NmrefError) as error:
@@ -301,6 +321,9 @@ def test_somebody_elses_folder_or_file_is_left_alone(tmp_path):
     folder.mkdir()
     (folder / "thesis.txt").write_text("all of it")
     refuses(tmp_path / "out")
+    refuses(tmp_path / "out", restart=True)
+    (folder / "state.json").write_text('{"version": 4}')  # of another program
+    refuses(tmp_path / "out", restart=True)
     work_folder(tmp_path / "file").write_text("all of it")
     refuses(tmp_path / "file")
     refuses(tmp_path / "file", restart=True)
@@ -340,7 +363,18 @@ def test_a_damaged_state_is_not_gone_on_with(name, want, tmp_path):
     assert json.loads(path.read_bytes()) == GOOD
     path.write_bytes(data if isinstance(data, bytes) else data.encode())
     refuses(target)
+    if name in {*list(DAMAGED)[:6], "no run", "no done", "no notes"}:
+        refuses(target, restart=True)
+    else:
+        assert prune(target, restart=True) == want
+
+
+def test_a_restart_leaves_what_is_not_its_own(want, tmp_path):
+    target = tmp_path / "out"
+    interrupted(target)
+    (work_folder(target) / "notes.txt").write_text("mine")
     assert prune(target, restart=True) == want
+    assert contents(work_folder(target)) == {"notes.txt": b"mine"}
 
 
 @pytest.mark.parametrize("name", ["state.json", "block-0001.nmref.safetensors"])
@@ -360,7 +394,6 @@ def test_a_damaged_block_is_seen_when_it_is_read(tmp_path):
         prune(tmp_path / "out")
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="no locks of folders")
 @pytest.mark.parametrize("restart", [True, False])
 def test_two_at_once_do_not_share_a_folder(restart, want, tmp_path):
     target = tmp_path / "out"
@@ -396,8 +429,67 @@ def test_a_file_system_without_locks_is_used_without(monkeypatch, want, tmp_path
     def none(*arguments):
         raise OSError(errno.ENOLCK, "no locks")
 
-    monkeypatch.setattr(work_module.fcntl, "flock", none)
+    monkeypatch.setattr(work_module, "lock_byte", none)
     assert prune(tmp_path / "out") == want
+
+
+OTHER = """
+import os, sys, time
+from pathlib import Path
+from nmref.prune.work import working
+with working(Path(sys.argv[1]), "the run") as work:
+    if sys.argv[2] == "fork" and os.fork() == 0:
+        os.close(1)
+        time.sleep(60)
+        os._exit(0)
+    work.note(begun=True)
+    print(os.getpid(), flush=True)
+    sys.stdin.read()
+    os._exit(1)  # no end of the block
+"""
+
+
+def other_process(target, how):
+    """One that works in the folder until it is told to die."""
+    return subprocess.Popen(
+        [sys.executable, "-c", OTHER, str(target), how],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("how", ["alone", "fork"])
+def test_two_processes_do_not_share_a_folder(how, want, tmp_path):
+    """And a child that the first has forked does not keep the folder when that has died."""
+    target = tmp_path / "out"
+    process = other_process(target, how)
+    try:
+        assert process.stdout.readline()
+        for restart in (False, True):
+            with pytest.raises(NmrefError, match=r"another process at work in it, want one at a"):
+                prune(target, restart=restart)
+        process.stdin.close()
+        process.wait(20)
+        assert prune(target) == want
+    finally:
+        os.killpg(process.pid, signal.SIGKILL) if how == "fork" else process.kill()
+        process.stdout.close()
+        process.wait(20)
+
+
+def test_a_lock_whose_file_is_gone_is_not_had(monkeypatch, tmp_path):
+    """The run that had it ended between our opening of the file and our locking it."""
+    folder, lock = work_folder(tmp_path / "out"), work_module.lock_byte
+
+    def late(*arguments):
+        (folder / "lock").unlink()
+        lock(*arguments)
+
+    monkeypatch.setattr(work_module, "lock_byte", late)
+    with pytest.raises(NmrefError, match=r"another process at work in it, want one at a time$"):
+        prune(tmp_path / "out")
 
 
 # A disk that is really full

@@ -1,0 +1,80 @@
+"""What can be refused before any work: places to write to, masks, recipes that nothing can hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from nmref.container.atomic import check_new
+from nmref.errors import Code, NmrefError
+from nmref.model.checkpoint import Checkpoint
+from nmref.model.config import linear_names
+from nmref.prune import maskfile
+from nmref.prune.block import check_unpermuted
+from nmref.prune.maskfile import Mask
+from nmref.prune.recipe import Patterns
+from nmref.prune.settings import Recipe
+from nmref.prune.work import work_folder
+
+
+def check_outputs(source: Path, target: Path, save_masks: Path | None) -> None:
+    """Whether the folder `target` and the mask file can be made.
+
+    Raises T_FILE: something is at `target`; `save_masks` is in no folder, lies in the source, the
+    target or the work folder, or would take the place of what is no mask file.
+    """
+    check_new(target)
+    if save_masks is None:
+        return
+    if not save_masks.parent.is_dir():
+        raise NmrefError(Code.T_FILE, str(save_masks), "no such folder", "one to write in")
+    place = save_masks.parent.resolve() / save_masks.name
+    for folder in (source, target, work_folder(target)):
+        if place.is_relative_to(folder.resolve()):
+            got, want = f"a path in {folder}", "one outside it"
+            raise NmrefError(Code.T_FILE, str(save_masks), got, want)
+    if save_masks.is_symlink() or save_masks.exists():
+        _check_is_mask_file(save_masks)
+
+
+def check_packable(recipe: Recipe) -> None:
+    """Whether a packed file can hold what the recipe makes.  Raises T_ARGUMENT."""
+    for bad, what in (
+        (recipe.place != "structured", "unstructured outliers"),
+        (recipe.permute_all, "masks of permuted inputs"),
+    ):
+        if bad:
+            raise NmrefError(Code.T_ARGUMENT, "recipe", what, "what a packed file can hold")
+
+
+def check_given(checkpoint: Checkpoint, recipe: Recipe, given: Mapping[str, Mask]) -> None:
+    """Masks of linears of this model, of their shapes and in their order.  Raises T_ARGUMENT."""
+    check_unpermuted(recipe, given)
+    linears, found = set(linear_names(checkpoint.config)), checkpoint.tensors
+    for name in given:
+        if name not in linears:
+            raise NmrefError(Code.T_ARGUMENT, f"mask {name}", "no such weight", "one to prune")
+        got, want = given[name].base.shape, found[name].shape
+        if got != want:
+            raise NmrefError(Code.T_ARGUMENT, f"mask {name}", f"shape {list(got)}", f"{list(want)}")
+
+
+def given_patterns(checkpoint: Checkpoint, given: Mapping[str, Mask]) -> dict[str, Patterns]:
+    """Those of the masks; a linear without one stays dense.  Raises T_ARGUMENT (no patterns)."""
+    patterns: dict[str, Patterns] = dict.fromkeys(linear_names(checkpoint.config), (None, None))
+    for name, mask in given.items():
+        if mask.pattern is None or (mask.salient is not None and mask.outliers is None):
+            raise NmrefError(Code.T_ARGUMENT, name, "a mask without N:M", "one to pack")
+        patterns[name] = mask.pattern, mask.outliers
+    return patterns
+
+
+def _check_is_mask_file(path: Path) -> None:
+    want = "a new file, or one of masks"
+    if not path.is_file():
+        got = "a folder" if path.is_dir() else "something that is no file"
+        raise NmrefError(Code.T_FILE, str(path), got, want)
+    try:
+        maskfile.read(path)
+    except NmrefError:
+        raise NmrefError(Code.T_FILE, str(path), "a file that is no mask file", want) from None
