@@ -51,7 +51,7 @@ RECIPES = {
         permute="hungarian",
         solver=Solver("alps"),
         correct=Correction(),
-        tune=Tuning(epochs=2, rate=1e-5),  # ALPS leaves little to learn from 32 tokens
+        tune=Tuning(epochs=2),
     ),
 }
 
@@ -171,7 +171,7 @@ def test_stages_are_reported_when_they_begin():
     tuning = [f"tune, epoch {i} of 2" for i in (1, 2)]
     stages = ["calibrate", "gradients", "permute", "eigenvectors", "prune"]
     assert said[:-1] == [*stages, *linears, *tuning]
-    assert re.fullmatch(r"tune: loss \S+ -> \S+", said[-1])
+    assert re.fullmatch(r"tuned: loss \S+ -> \S+", said[-1])
     said.clear()
     run(PLAIN, inputs=NOTHING, report=said.append)
     assert said == ["prune", *linears]

@@ -41,13 +41,19 @@ RIA = Recipe(NMPattern(2, 4), SALIENT)
 RECIPES = {
     "magnitude": Recipe(HALF, score="magnitude"),
     "paper": Recipe(
-        HALF, SALIENT, equalize=Equalization(), correct=Correction(), tune=Tuning(epochs=1)
+        HALF,
+        SALIENT,
+        equalize=Equalization(),
+        correct=Correction(),
+        tune=Tuning(epochs=1, rate=1e-4),
     ),
     "solved": Recipe(
         HALF, SALIENT, solver=Solver("alps"), tune=Tuning(epochs=2, batch=3, rate=1e-5)
     ),
     "taught": Recipe(
-        HALF, SALIENT, tune=Tuning(epochs=1, loss="normalized", teacher="dense", outliers=True)
+        HALF,
+        SALIENT,
+        tune=Tuning(epochs=1, rate=1e-5, loss="normalized", teacher="dense", outliers=True),
     ),
     "sparsegpt": Recipe(NMPattern(2, 4), solver=Solver("sparsegpt", block=16)),
     "permuted": Recipe(HALF, permute="hungarian"),
@@ -369,7 +375,7 @@ def test_buffers_of_older_checkpoints_pass_through(name, samples, tmp_path):
     }
     model = make_model(tmp_path / "model", change=lambda tensors: tensors.update(buffers))
     recipe = PRESETS[name]
-    recipe = replace(recipe, tune=replace(recipe.tune, epochs=2, rate=1e-5))
+    recipe = replace(recipe, tune=replace(recipe.tune, epochs=2))
     prune(open_checkpoint(model), tmp_path / "out", recipe, samples)
     found = open_checkpoint(tmp_path / "out").tensors
     for buffer, want in buffers.items():
