@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmref.pattern import NMPattern
-from nmref.prune.mask import top_n
+from nmref.prune.choose.mask import top_n
 from nmref.tensor import fast
 
 RUNS = 11

@@ -20,7 +20,7 @@ import numpy as np
 from nmref.container.safetensors import layout, write_tensors
 from nmref.model.config import expected_shapes, linear_names, parse_config
 from nmref.pattern import NMPattern
-from nmref.prune.mask import top_n
+from nmref.prune.choose.mask import top_n
 
 CONFIG = {
     "architectures": ["LlamaForCausalLM"],

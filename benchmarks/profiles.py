@@ -13,7 +13,7 @@ import numpy as np
 
 import nmref
 from nmref.pattern import NMPattern
-from nmref.prune.mask import top_n
+from nmref.prune.choose.mask import top_n
 
 PROFILES = (
     "f32.seq",

@@ -28,7 +28,7 @@ from nmref.container import NMFile
 from nmref.container.safetensors import parse_header
 from nmref.dtypes import bits_of
 from nmref.pattern import NMPattern
-from nmref.prune.mask import split
+from nmref.prune.choose.mask import split
 from nmref.tensor import SparseWeight
 
 DTYPES = (np.float32, np.float16, ml_dtypes.bfloat16)

@@ -32,6 +32,9 @@ LAYERS = [
 ]
 """From the bottom up; a module imports its own layer or lower ones."""
 
+PRUNE_LAYERS = ["settings", "choose", "update", "tune", "masks", "recipe", "run", "report"]
+"""The same inside nmref.prune."""
+
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -67,6 +70,18 @@ def test_imports_only_go_down(path: Path) -> None:
         if imported == "nmref.__version__":
             continue
         assert layer_of(imported) <= layer_of(name), f"{name} imports {imported}"
+
+
+def test_imports_inside_prune_only_go_down() -> None:
+    for path in (PACKAGE / "prune").rglob("*.py"):
+        part = path.relative_to(PACKAGE / "prune").parts[0].removesuffix(".py")
+        if part == "__init__":  # the front door
+            continue
+        for imported in imports_of(path):
+            if imported.startswith("nmref.prune."):
+                lower = imported.split(".")[2]
+                wrong = f"{path} imports {imported}"
+                assert PRUNE_LAYERS.index(lower) <= PRUNE_LAYERS.index(part), wrong
 
 
 @pytest.mark.parametrize("path", MODULES, ids=module_name)

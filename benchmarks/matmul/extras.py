@@ -160,7 +160,7 @@ def random_weight(rows: int, columns: int, pattern: str, dtype: str) -> Any:
 
     import nmref
     from nmref.pattern import NMPattern
-    from nmref.prune.mask import split
+    from nmref.prune.choose.mask import split
 
     base, _, outliers = pattern.partition("+")
     drawn = min(rows, 512)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import nmref
 from benchmarks.matmul.cells import Case
 from nmref.pattern import NMPattern
-from nmref.prune.mask import split
+from nmref.prune.choose.mask import split
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]

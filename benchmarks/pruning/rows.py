@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from nmref.pattern import NMPattern
-from nmref.prune.presets import PRESETS
+from nmref.prune.recipe.presets import PRESETS
 from nmref.prune.settings import Allocation, Correction, Equalization, Recipe, Solver, Tuning
 
 PATTERNS = tuple(map(NMPattern.parse, ("2:4", "4:8", "8:16")))

@@ -23,8 +23,8 @@ from nmref.model.checkpoint import Checkpoint, open_checkpoint
 from nmref.model.fetch import fetch
 from nmref.model.tokenizer import Tokenizer
 from nmref.prune import prune_weights
-from nmref.prune.calibrate import windows
-from nmref.prune.recipe import Calibration, check, dumps, loads
+from nmref.prune.recipe.document import Calibration, check, dumps, loads
+from nmref.prune.run.calibrate import windows
 
 HERE = Path(__file__).parent
 FIGURES = HERE / "figures.json"

@@ -75,7 +75,7 @@ def _prune(model: Path, target: Path, samples: int) -> dict[str, Path]:
     from nmref.model.checkpoint import open_checkpoint
     from nmref.model.tokenizer import Tokenizer
     from nmref.prune import prune
-    from nmref.prune.calibrate import windows
+    from nmref.prune.run.calibrate import windows
 
     checkpoint = open_checkpoint(model)
     ids = Tokenizer.open(model).encode(_text("northanger_calibration.txt"), special=False)

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from nmref.model.checkpoint import Checkpoint
-    from nmref.prune.maskfile import Mask
-    from nmref.prune.recipe import Calibration, Saved
+    from nmref.prune.masks.maskfile import Mask
+    from nmref.prune.recipe.document import Calibration, Saved
     from nmref.prune.settings import Recipe
 
 SAMPLES, LENGTH = 16, 512
@@ -79,7 +79,8 @@ def _checked_masks(
     Raises T_FILE, T_ARGUMENT, and what reading masks raises.
     """
     from nmref.model.config import linear_names
-    from nmref.prune import checks, maskfile
+    from nmref.prune.masks import maskfile
+    from nmref.prune.run import checks
 
     checks.check_outputs(args.source, args.target, args.save_mask)
     checks.check_packable(saved.recipe)
@@ -98,7 +99,7 @@ def _checked_masks(
 def _plan(
     args: argparse.Namespace, checkpoint: Checkpoint, saved: Saved, given: Mapping[str, Mask]
 ) -> int:
-    from nmref.prune.plan import plan
+    from nmref.prune.report.plan import plan
 
     windows = _windows(args, saved.calibration)
     found = plan(checkpoint, saved.recipe, *windows, threads=args.threads, given=given)
@@ -120,7 +121,7 @@ def _prune(
     from tqdm import tqdm
 
     from nmref.prune import prune
-    from nmref.prune.work import work_folder
+    from nmref.prune.run.work import work_folder
 
     try:
         with tqdm(total=checkpoint.config.num_hidden_layers, desc="prune", unit="block") as bar:
@@ -161,7 +162,7 @@ def _progress(bar: Any) -> Callable[[int, str], None]:
 def _ledger(args: argparse.Namespace) -> int:
     from nmref.model.checkpoint import open_checkpoint
     from nmref.model.config import linear_names
-    from nmref.prune.ledger import ledger
+    from nmref.prune.report.ledger import ledger
 
     made = open_checkpoint(args.target)
     found = ledger(made.tensors.items(), linear_names(made.config))
@@ -174,7 +175,7 @@ def _ledger(args: argparse.Namespace) -> int:
 
 
 def _warn_of_differences(saved: Any, checkpoint: Checkpoint) -> None:
-    from nmref.prune.origin import made_with
+    from nmref.prune.recipe.origin import made_with
 
     for line in saved.made_with.differences(made_with(saved.recipe, checkpoint)):
         note(f"the recipe was made with {line}: the bits may differ")
@@ -196,9 +197,9 @@ def _samples(
 ) -> tuple[list[list[int]], Calibration | None]:
     """Calibration windows and what they are; none where the recipe needs none."""
     from nmref.model.tokenizer import Tokenizer
-    from nmref.prune.block import first_need
-    from nmref.prune.calibrate import windows
-    from nmref.prune.recipe import Calibration
+    from nmref.prune.recipe.document import Calibration
+    from nmref.prune.run.block import first_need
+    from nmref.prune.run.calibrate import windows
 
     need = first_need(recipe, given)
     if need is None:

@@ -11,7 +11,7 @@ from nmref.cli.common import positive, read_text
 from nmref.errors import Code, NmrefError
 
 if TYPE_CHECKING:
-    from nmref.prune.recipe import Saved
+    from nmref.prune.recipe.document import Saved
     from nmref.prune.settings import Recipe
 
 PRESETS = ("paper", "fast", "sparsegpt", "best")
@@ -68,8 +68,8 @@ def recipe_of(args: argparse.Namespace) -> Saved:
     Options that would choose another mask are refused where masks are given.
     """
     from nmref.pattern import NMPattern
-    from nmref.prune.presets import preset
-    from nmref.prune.recipe import Saved, check, read
+    from nmref.prune.recipe.document import Saved, check, read
+    from nmref.prune.recipe.presets import preset
     from nmref.prune.settings import Recipe
 
     for name in CHOOSING:

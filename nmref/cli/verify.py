@@ -11,7 +11,7 @@ from nmref.cli.common import add_json, print_json
 
 if TYPE_CHECKING:
     from nmref.container import FileReport
-    from nmref.prune.zeros import ZeroReport
+    from nmref.prune.masks.zeros import ZeroReport
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,7 +65,7 @@ def _verify_zeros(args: argparse.Namespace) -> tuple[list[FileReport], ZeroRepor
     """The mask file first, then a packed PATH by all its own rules, then the zeros."""
     from tqdm import tqdm
 
-    from nmref.prune import maskfile, zeros
+    from nmref.prune.masks import maskfile, zeros
 
     masks, weights = maskfile.read(args.mask), zeros.StoredWeights(args.path)
     reports = _verify(args.path)[0] if weights.packed else []

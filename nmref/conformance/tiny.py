@@ -15,7 +15,7 @@ from nmref.model.llama import Weights
 from nmref.numerics import SplitMix64
 from nmref.numerics.rope import Llama3Scaling
 from nmref.pattern import NMPattern, base_pattern, outlier_pattern
-from nmref.prune.mask import split
+from nmref.prune.choose.mask import split
 from nmref.tensor import SparseWeight, encode, plain
 
 NAME = "nmref-tiny"

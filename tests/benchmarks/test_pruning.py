@@ -13,7 +13,7 @@ from benchmarks.pruning import run
 from benchmarks.pruning.page import TABLES, TEMPLATE, bits, page
 from benchmarks.pruning.rows import HALF, METHODS, OUTLIERS, PATTERNS, rows
 from nmref.pattern import NMPattern
-from nmref.prune.recipe import check
+from nmref.prune.recipe.document import assign, check, loads
 from nmref.prune.settings import Recipe
 
 ROWS = list(rows())
@@ -189,3 +189,23 @@ def test_the_page_is_written_from_a_file(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(run, "PAGE", tmp_path / "pruning.md")
     assert run.main(["--page", "--figures", str(tmp_path / "figures.json")]) == 0
     assert (tmp_path / "pruning.md").read_text("utf-8") == page_module.page(figures())
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEMPLATE.read_text("utf-8"), re.DOTALL)
+
+
+def test_the_python_of_the_page_runs() -> None:
+    (program,) = blocks("python")
+    names: dict = {}
+    exec(program, names)
+    assert names["packed"].spec.pattern == HALF
+    assert len(program.split("rng = ")[1].splitlines()) <= 15
+
+
+def test_the_recipe_of_the_page_is_one() -> None:
+    (text,) = blocks("toml")
+    names = [f"model.layers.{i}.mlp.down_proj.weight" for i in range(6)]
+    patterns = assign(loads(text, "page")[0], names)
+    found = [str(patterns[name][0]) for name in names]
+    assert found == ["None", "16:32", "16:32", "16:32", "16:32", "8:16"]

@@ -125,7 +125,7 @@ def test_prune_does_not_overwrite(model, tmp_path, capsys):
 
 
 def test_interrupted_prune_leaves_nothing(model, text, tmp_path, monkeypatch, capsys):
-    import nmref.prune.pipeline as pipeline
+    import nmref.prune.run.pipeline as pipeline
 
     def stop(*arguments):
         raise KeyboardInterrupt

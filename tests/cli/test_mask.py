@@ -12,8 +12,8 @@ from nmref.container.safetensors import open_raw
 from nmref.interop.dense import unpack_folder
 from nmref.model.checkpoint import open_checkpoint
 from nmref.model.config import linear_names
-from nmref.prune import maskfile
-from nmref.prune.maskfile import Mask
+from nmref.prune.masks import maskfile
+from nmref.prune.masks.maskfile import Mask
 from nmref.tensor import SparseWeight
 from tests.cli.test_bad_input import edit_tensors, refuse, snapshot
 

@@ -14,8 +14,8 @@ from nmref.model import llama
 from nmref.model.checkpoint import open_checkpoint
 from nmref.model.config import LINEAR_KINDS, linear_names
 from nmref.model.tokenizer import Tokenizer
-from nmref.prune.mask import split
-from nmref.prune.score import ria
+from nmref.prune.choose.mask import split
+from nmref.prune.choose.score import ria
 from nmref.tensor import SparseWeight
 
 

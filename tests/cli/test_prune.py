@@ -19,10 +19,11 @@ from nmref.container.safetensors import open_raw, write_raw
 from nmref.model.checkpoint import open_checkpoint
 from nmref.model.config import linear_names
 from nmref.pattern import NMPattern
-from nmref.prune import maskfile
-from nmref.prune.packing import RECIPE_FILE
-from nmref.prune.presets import PRESETS
-from nmref.prune.recipe import Calibration, dumps, read
+from nmref.prune.masks import maskfile
+from nmref.prune.recipe.document import Calibration, dumps, read
+from nmref.prune.recipe.presets import PRESETS
+from nmref.prune.run.packing import RECIPE_FILE
+from nmref.prune.run.work import work_folder
 from nmref.prune.settings import (
     Allocation,
     Correction,
@@ -31,7 +32,6 @@ from nmref.prune.settings import (
     Solver,
     Tuning,
 )
-from nmref.prune.work import work_folder
 from tests.cli.test_bad_input import refuse, snapshot
 
 HALF, SALIENT = NMPattern(8, 16), NMPattern(16, 256)

@@ -11,7 +11,7 @@ from nmref.errors import NmrefError
 from nmref.linear import matmul
 from nmref.numerics import expand
 from nmref.pattern import NMPattern
-from nmref.prune.mask import split
+from nmref.prune.choose.mask import split
 
 BF16 = ml_dtypes.bfloat16
 STORED = [

@@ -10,7 +10,7 @@ from nmref.model.checkpoint import open_checkpoint
 from nmref.model.config import linear_names
 from nmref.model.fetch import cache_folder
 from nmref.pattern import NMPattern
-from nmref.prune.mask import split
+from nmref.prune.choose.mask import split
 
 UNIT = 2.0**-24
 

@@ -15,7 +15,7 @@ from nmref.errors import NmrefError
 from nmref.kernels import isa
 from nmref.linear import choose, matmul, multiply, pool, prepared
 from nmref.pattern import NMPattern
-from nmref.prune.mask import split
+from nmref.prune.choose.mask import split
 
 BF16 = ml_dtypes.bfloat16
 FLOATS = [np.float32, np.float16, BF16]

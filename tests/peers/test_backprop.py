@@ -16,9 +16,9 @@ with warnings.catch_warnings():
     transformers = pytest.importorskip("transformers", minversion="4.56")
 
 from nmref.model.config import parse_config  # noqa: E402
-from nmref.prune import backprop  # noqa: E402
-from nmref.prune.ebft import tune  # noqa: E402
 from nmref.prune.settings import Tuning  # noqa: E402
+from nmref.prune.tune import backprop  # noqa: E402
+from nmref.prune.tune.ebft import tune  # noqa: E402
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -17,19 +17,21 @@ torch = pytest.importorskip("torch")
 
 from nmref.model.fetch import cache_folder  # noqa: E402
 from nmref.pattern import NMPattern  # noqa: E402
-from nmref.prune import (  # noqa: E402
+from nmref.prune.choose import (  # noqa: E402
     allocate,
-    alps,
     equalize,
-    hessian,
     mask,
     permute,
-    salient,
     score,
+)
+from nmref.prune.choose import unstructured as salient  # noqa: E402
+from nmref.prune.settings import Correction, Equalization  # noqa: E402
+from nmref.prune.update import (  # noqa: E402
+    alps,
+    hessian,
     sparsegpt,
     variance,
 )
-from nmref.prune.settings import Correction, Equalization  # noqa: E402
 from tests.peers import pruning_torch  # noqa: E402
 from tests.peers.matrices_torch import (  # noqa: E402
     blocks_that,

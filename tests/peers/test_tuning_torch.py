@@ -13,8 +13,14 @@ torch = pytest.importorskip("torch")
 from nmref.model.checkpoint import open_checkpoint  # noqa: E402
 from nmref.model.llama import input_tap  # noqa: E402
 from nmref.pattern import NMPattern  # noqa: E402
-from nmref.prune import Recipe, backprop, calibrate, ebft, mask, prune_weights  # noqa: E402
+from nmref.prune import Recipe, prune_weights  # noqa: E402
+from nmref.prune.choose import mask  # noqa: E402
+from nmref.prune.run import calibrate  # noqa: E402
 from nmref.prune.settings import Correction, Equalization, Tuning  # noqa: E402
+from nmref.prune.tune import (  # noqa: E402
+    backprop,
+    ebft,
+)
 from tests.peers import block_torch, pruning_torch  # noqa: E402
 from tests.peers.matrices_torch import real_block  # noqa: E402
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from nmref.model.config import parse_config
-from nmref.prune import backprop
+from nmref.prune.tune import backprop
 
 KINDS = {
     "llama": {"num_attention_heads": 4, "num_key_value_heads": 4, "head_dim": 4},

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nmref.prune.hessian import Hessian
+from nmref.prune.update.hessian import Hessian
 
 
 def inputs(columns, samples=3, tokens=60, seed=0):

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from nmref.errors import NmrefError
-from nmref.prune import adamw
-from nmref.prune.adamw import AdamW, clip, linear_rate
 from nmref.prune.settings import Tuning
+from nmref.prune.tune import adamw
+from nmref.prune.tune.adamw import AdamW, clip, linear_rate
 
 HOW = Tuning(betas=(0.8, 0.9), epsilon=1e-3, decay=0.2)
 SHAPES = {"a": (5, 7), "b": (3,)}

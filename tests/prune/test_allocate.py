@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from nmref.errors import NmrefError
 from nmref.pattern import NMPattern
-from nmref.prune.allocate import owl_shares, stored
+from nmref.prune.choose.allocate import owl_shares, stored
 
 EIGHT = NMPattern(8, 16)
 

@@ -11,7 +11,7 @@ from nmref.errors import NmrefError
 from nmref.linear import FAST
 from nmref.model import llama
 from nmref.model.checkpoint import open_checkpoint
-from nmref.prune import attention, backprop
+from nmref.prune.tune import attention, backprop
 from tests.prune.blocks import KINDS, activations, block_of, config_of
 
 LAYER = 1

@@ -10,10 +10,11 @@ from nmref.errors import NmrefError
 from nmref.linear import FAST
 from nmref.model import llama
 from nmref.pattern import NMPattern
-from nmref.prune import backprop, ebft, permute
-from nmref.prune.block import first_need, needs_activations, prune_block
-from nmref.prune.calibrate import calibrate
-from nmref.prune.maskfile import Mask
+from nmref.prune.choose import permute
+from nmref.prune.masks.maskfile import Mask
+from nmref.prune.run.block import first_need, needs_activations, prune_block
+from nmref.prune.run.calibrate import calibrate
+from nmref.prune.run.stages import importance, prune_weight
 from nmref.prune.settings import (
     Allocation,
     Correction,
@@ -22,7 +23,7 @@ from nmref.prune.settings import (
     Solver,
     Tuning,
 )
-from nmref.prune.stages import importance, prune_weight
+from nmref.prune.tune import backprop, ebft
 from tests.prune.blocks import activations, block_of, config_of
 
 LAYER = 1

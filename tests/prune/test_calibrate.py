@@ -6,8 +6,8 @@ import pytest
 from nmref.errors import NmrefError
 from nmref.linear import FAST
 from nmref.model import llama
-from nmref.prune.alps import Spectrum
-from nmref.prune.calibrate import Statistics, advance, calibrate, windows
+from nmref.prune.run.calibrate import Statistics, advance, calibrate, windows
+from nmref.prune.update.alps import Spectrum
 from tests.prune.blocks import activations, block_of, config_of
 
 LAYER = 1

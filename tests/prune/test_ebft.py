@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from nmref.errors import NmrefError
-from nmref.prune import backprop
-from nmref.prune.ebft import tune
 from nmref.prune.settings import Tuning
+from nmref.prune.tune import backprop
+from nmref.prune.tune.ebft import tune
 from tests.prune.blocks import activations, block_of, config_of
 
 LAYER = 1

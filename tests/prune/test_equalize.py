@@ -8,9 +8,9 @@ import pytest
 
 from nmref.errors import NmrefError
 from nmref.pattern import NMPattern
-from nmref.prune.equalize import SMALLEST, equalized, scale
-from nmref.prune.mask import top_n
-from nmref.prune.score import magnitude, relative, ria, wanda
+from nmref.prune.choose.equalize import SMALLEST, equalized, scale
+from nmref.prune.choose.mask import top_n
+from nmref.prune.choose.score import magnitude, relative, ria, wanda
 from nmref.prune.settings import Equalization
 
 RNG = np.random.default_rng(11)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nmref.errors import NmrefError
-from nmref.prune.hessian import Hessian, damped, dead, gram, upper_inverse
+from nmref.prune.update.hessian import Hessian, damped, dead, gram, upper_inverse
 from tests.prune.second_order import inputs
 
 X = inputs(7, samples=4, tokens=5)

@@ -11,8 +11,8 @@ import nmref
 from nmref.linear.choose import choose
 from nmref.linear.prepared import prepared
 from nmref.pattern import NMPattern
-from nmref.prune.ledger import TOKENS, grouped, ledger
-from nmref.prune.mask import split
+from nmref.prune.choose.mask import split
+from nmref.prune.report.ledger import TOKENS, grouped, ledger
 
 NAMES = ["q", "up", "odd", "kept"]
 

@@ -8,7 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from nmref.errors import NmrefError
 from nmref.pattern import NMPattern
-from nmref.prune.mask import plain_top_n, split, top_n
+from nmref.prune.choose.mask import plain_top_n, split, top_n
 
 PATTERNS = [NMPattern(*nm) for nm in ((1, 4), (2, 4), (3, 4), (4, 8), (8, 16), (16, 32), (16, 256))]
 

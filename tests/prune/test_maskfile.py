@@ -17,10 +17,10 @@ from nmref.container import digest, strictjson
 from nmref.container.safetensors import Entry, open_raw, write_raw
 from nmref.errors import NmrefError
 from nmref.pattern import NMPattern
-from nmref.prune import mask as choice
-from nmref.prune import maskfile
-from nmref.prune.maskfile import Mask, MaskSpec
-from nmref.prune.zeros import StoredWeights, ZeroReport, check_zeros
+from nmref.prune.choose import mask as choice
+from nmref.prune.masks import maskfile
+from nmref.prune.masks.maskfile import Mask, MaskSpec
+from nmref.prune.masks.zeros import StoredWeights, ZeroReport, check_zeros
 
 P24, P4, P16 = NMPattern(2, 4), NMPattern(4, 256), NMPattern(16, 256)
 W = "model.layers.0.mlp.up_proj.weight"

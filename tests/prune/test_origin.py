@@ -13,8 +13,8 @@ from nmref.container.safetensors import write_raw
 from nmref.errors import NmrefError
 from nmref.model.checkpoint import open_checkpoint, write_checkpoint
 from nmref.model.config import expected_shapes, parse_config
-from nmref.prune.origin import made_with, source_sha256
-from nmref.prune.presets import preset
+from nmref.prune.recipe.origin import made_with, source_sha256
+from nmref.prune.recipe.presets import preset
 
 RAW = {
     "model_type": "llama",
@@ -95,7 +95,7 @@ def test_versions_and_seeds(tmp_path):
 
 def test_blas_without_threadpoolctl(monkeypatch, tmp_path):
     """A BLAS that threadpoolctl does not know is named as NumPy was built."""
-    monkeypatch.setattr("nmref.prune.origin.threadpool_info", list)
+    monkeypatch.setattr("nmref.prune.recipe.origin.threadpool_info", list)
     model(tmp_path / "m")
     name = np.show_config(mode="dicts")["Build Dependencies"]["blas"]["name"]
     assert made_with(preset("fast"), open_checkpoint(tmp_path / "m")).blas.startswith(name)

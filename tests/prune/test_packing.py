@@ -19,11 +19,13 @@ from nmref.errors import NmrefError
 from nmref.model.checkpoint import open_checkpoint, write_checkpoint
 from nmref.model.config import expected_shapes, linear_names, parse_config
 from nmref.pattern import NMPattern
-from nmref.prune import Recipe, maskfile, prune, prune_blocks, prune_weights
-from nmref.prune.packing import RECIPE_FILE
-from nmref.prune.pipeline import embed, layer_patterns, stream_shape
-from nmref.prune.presets import PRESETS
-from nmref.prune.recipe import Masks, loads, read
+from nmref.prune import Recipe, prune, prune_blocks, prune_weights
+from nmref.prune.masks import maskfile
+from nmref.prune.recipe.document import Masks, loads, read
+from nmref.prune.recipe.presets import PRESETS
+from nmref.prune.run.packing import RECIPE_FILE
+from nmref.prune.run.pipeline import embed, layer_patterns, stream_shape
+from nmref.prune.run.work import Streams, work_folder
 from nmref.prune.settings import (
     Allocation,
     Correction,
@@ -32,7 +34,6 @@ from nmref.prune.settings import (
     Solver,
     Tuning,
 )
-from nmref.prune.work import Streams, work_folder
 from nmref.tensor import SparseWeight
 from tests.prune.conftest import RAW, contents, make_model
 
@@ -52,8 +53,8 @@ RECIPES = {
     ),
     "taught": Recipe(
         HALF,
-        SALIENT,
-        tune=Tuning(epochs=1, rate=1e-5, loss="normalized", teacher="dense", outliers=True),
+        NMPattern(4, 256),
+        tune=Tuning(epochs=1, rate=1e-4, loss="normalized", teacher="dense", outliers=True),
     ),
     "sparsegpt": Recipe(NMPattern(2, 4), solver=Solver("sparsegpt", block=16)),
     "permuted": Recipe(HALF, permute="hungarian"),
@@ -248,7 +249,7 @@ def test_a_full_disk_in_the_middle_and_room_afterwards(checkpoint, samples, tmp_
         return write(path, tensors)
 
     with monkeypatch.context() as patch:
-        patch.setattr("nmref.prune.work.save", full)
+        patch.setattr("nmref.prune.run.work.save", full)
         with pytest.raises(OSError, match="No space left"):
             prune(checkpoint, target, RIA, samples)
     assert not target.exists()

@@ -14,9 +14,9 @@ from nmref.model.checkpoint import open_checkpoint
 from nmref.model.config import expected_shapes, parse_config
 from nmref.numerics import GOLDEN
 from nmref.pattern import NMPattern
-from nmref.prune import permute
-from nmref.prune.mask import top_n
-from nmref.prune.score import magnitude
+from nmref.prune.choose import permute
+from nmref.prune.choose.mask import top_n
+from nmref.prune.choose.score import magnitude
 
 PATTERNS = [NMPattern(*nm) for nm in ((1, 4), (2, 4), (3, 4), (4, 8), (8, 16), (16, 32))]
 COLUMNS = [1, 3, 4, 5, 44, 64, 172]

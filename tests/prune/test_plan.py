@@ -13,9 +13,18 @@ from nmref.errors import NmrefError
 from nmref.model.checkpoint import open_checkpoint, write_checkpoint
 from nmref.model.config import LINEAR_KINDS, expected_shapes, linear_names, parse_config
 from nmref.pattern import NMPattern
-from nmref.prune.estimate import PER_WEIGHT, PROCESS, Job, Rates, disk, measure, memory, seconds
-from nmref.prune.mask import split
-from nmref.prune.plan import grouped, plan
+from nmref.prune.choose.mask import split
+from nmref.prune.report.estimate import (
+    PER_WEIGHT,
+    PROCESS,
+    Job,
+    Rates,
+    disk,
+    measure,
+    memory,
+    seconds,
+)
+from nmref.prune.report.plan import grouped, plan
 from nmref.prune.settings import Allocation, Equalization, Recipe, Rule, Solver, Tuning
 
 HALF, SALIENT = NMPattern(8, 16), NMPattern(16, 256)
@@ -305,7 +314,7 @@ def test_the_measurement_is_positive_and_counts_threads():
 
 
 def test_a_plan_measures_when_it_is_not_told(model, monkeypatch):
-    monkeypatch.setattr("nmref.prune.plan.measure", lambda threads: Rates(2e9, 2e8, threads))
+    monkeypatch.setattr("nmref.prune.report.plan.measure", lambda threads: Rates(2e9, 2e8, threads))
     slow = planned(model, Recipe(HALF), 2, 8).seconds["calibrate"]
     assert plan(model, Recipe(HALF), 2, 8, threads=1).seconds["calibrate"] == slow / 2
     monkeypatch.setenv("NMREF_THREADS", "3")

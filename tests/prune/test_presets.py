@@ -6,8 +6,8 @@ import pytest
 
 from nmref.errors import NmrefError
 from nmref.pattern import NMPattern
-from nmref.prune.presets import PRESETS, preset
-from nmref.prune.recipe import assign, check, dumps, loads
+from nmref.prune.recipe.document import assign, check, dumps, loads
+from nmref.prune.recipe.presets import PRESETS, preset
 
 
 @pytest.mark.parametrize("name", PRESETS)

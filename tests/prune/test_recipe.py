@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from nmref.errors import NmrefError
 from nmref.pattern import OUTLIER_PATTERNS, NMPattern
-from nmref.prune import maskfile, toml
-from nmref.prune.fields import LIMITS, as_table, from_table
-from nmref.prune.origin import MadeWith
-from nmref.prune.recipe import (
+from nmref.prune.masks import maskfile
+from nmref.prune.recipe import toml
+from nmref.prune.recipe.document import (
     Calibration,
     Masks,
     Saved,
@@ -28,6 +27,8 @@ from nmref.prune.recipe import (
     read,
     rule_of,
 )
+from nmref.prune.recipe.fields import LIMITS, as_table, from_table
+from nmref.prune.recipe.origin import MadeWith
 from nmref.prune.settings import Allocation, Correction, Equalization, Recipe, Rule, Solver, Tuning
 
 HALF, SALIENT = NMPattern(8, 16), NMPattern(16, 256)

@@ -7,8 +7,8 @@ import pytest
 
 from nmref.errors import NmrefError
 from nmref.pattern import NMPattern
-from nmref.prune.mask import split
-from nmref.prune.salient import to_csr, unstructured
+from nmref.prune.choose.mask import split
+from nmref.prune.choose.unstructured import to_csr, unstructured
 
 SHAPES = [(1, 1), (1, 9), (5, 1), (3, 7), (8, 33)]
 PLACES = ["matrix", "row"]

@@ -7,8 +7,16 @@ import pytest
 
 from nmref.errors import NmrefError
 from nmref.pattern import NMPattern
-from nmref.prune.mask import top_n
-from nmref.prune.score import check_finite, check_score, gradient, magnitude, relative, ria, wanda
+from nmref.prune.choose.mask import top_n
+from nmref.prune.choose.score import (
+    check_finite,
+    check_score,
+    gradient,
+    magnitude,
+    relative,
+    ria,
+    wanda,
+)
 
 RNG = np.random.default_rng(7)
 W = RNG.standard_normal((5, 7)).astype(np.float32)

@@ -5,9 +5,9 @@ import pytest
 
 from nmref.errors import NmrefError
 from nmref.pattern import NMPattern
-from nmref.prune.hessian import damped
-from nmref.prune.mask import top_n
-from nmref.prune.sparsegpt import sparsegpt
+from nmref.prune.choose.mask import top_n
+from nmref.prune.update.hessian import damped
+from nmref.prune.update.sparsegpt import sparsegpt
 from tests.prune.second_order import exact, layer, loss
 
 HALF = NMPattern(2, 4)

@@ -9,14 +9,15 @@ import pytest
 
 from nmref.errors import NmrefError
 from nmref.pattern import NMPattern
-from nmref.prune import equalize, permute, score, variance
-from nmref.prune.alps import Spectrum, alps
-from nmref.prune.calibrate import Statistics
-from nmref.prune.mask import plain_top_n
-from nmref.prune.maskfile import Mask
+from nmref.prune.choose import equalize, permute, score
+from nmref.prune.choose.mask import plain_top_n
+from nmref.prune.masks.maskfile import Mask
+from nmref.prune.run.calibrate import Statistics
+from nmref.prune.run.stages import Pruned, choose, importance, prune_weight, rounded, solve
 from nmref.prune.settings import Correction, Equalization, Recipe, Solver
-from nmref.prune.sparsegpt import sparsegpt
-from nmref.prune.stages import Pruned, choose, importance, prune_weight, rounded, solve
+from nmref.prune.update import variance
+from nmref.prune.update.alps import Spectrum, alps
+from nmref.prune.update.sparsegpt import sparsegpt
 from tests.prune.second_order import inputs
 
 NAME = "model.layers.2.mlp.up_proj.weight"

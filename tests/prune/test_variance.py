@@ -8,9 +8,9 @@ import pytest
 
 from nmref.errors import NmrefError
 from nmref.pattern import NMPattern
-from nmref.prune.mask import split
+from nmref.prune.choose.mask import split
 from nmref.prune.settings import Correction
-from nmref.prune.variance import correct, factor
+from nmref.prune.update.variance import correct, factor
 
 SWITCHES = [
     Correction(numerator, scope)

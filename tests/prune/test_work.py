@@ -15,9 +15,9 @@ import pytest
 import nmref.container.atomic as atomic
 from nmref.cli import main
 from nmref.errors import Code, NmrefError
-from nmref.prune import work as work_module
-from nmref.prune.maskfile import Mask
-from nmref.prune.work import DiskStreams, Streams, Work, work_folder, working
+from nmref.prune.masks.maskfile import Mask
+from nmref.prune.run import work as work_module
+from nmref.prune.run.work import DiskStreams, Streams, Work, work_folder, working
 from tests.cli.conftest import write_model
 from tests.prune.conftest import contents
 
@@ -436,7 +436,7 @@ def test_a_file_system_without_locks_is_used_without(monkeypatch, want, tmp_path
 OTHER = """
 import os, sys, time
 from pathlib import Path
-from nmref.prune.work import working
+from nmref.prune.run.work import working
 with working(Path(sys.argv[1]), "the run") as work:
     if sys.argv[2] == "fork" and os.fork() == 0:
         os.close(1)

@@ -5,7 +5,7 @@ import pytest
 
 from nmref.dtypes import bits_of
 from nmref.pattern import BASE_PATTERNS, OUTLIER_PATTERNS
-from nmref.prune.mask import split
+from nmref.prune.choose.mask import split
 from nmref.tensor import encode, fast, plain
 
 PAIRS = [(str(base), None) for base in BASE_PATTERNS] + [

@@ -18,13 +18,14 @@ from nmref.linear.parallel import in_order
 from nmref.model import llama
 from nmref.model.config import LlamaConfig
 from nmref.pattern import NMPattern
-from nmref.prune import backprop, ebft, permute
-from nmref.prune.calibrate import Statistics, calibrate
-from nmref.prune.mask import top_n
-from nmref.prune.maskfile import Mask
-from nmref.prune.score import check_finite
+from nmref.prune.choose import permute
+from nmref.prune.choose.mask import top_n
+from nmref.prune.choose.score import check_finite
+from nmref.prune.masks.maskfile import Mask
+from nmref.prune.run.calibrate import Statistics, calibrate
+from nmref.prune.run.stages import Pruned, importance, prune_weight
 from nmref.prune.settings import Recipe
-from nmref.prune.stages import Pruned, importance, prune_weight
+from nmref.prune.tune import backprop, ebft
 
 F32 = npt.NDArray[np.float32]
 Assigned = Mapping[str, tuple[NMPattern | None, NMPattern | None]]

@@ -14,13 +14,13 @@ from nmref.linear.pool import default_threads
 from nmref.model.checkpoint import Checkpoint
 from nmref.model.config import linear_names
 from nmref.pattern import NMPattern
-from nmref.prune.block import needs_activations
-from nmref.prune.checks import given_patterns
-from nmref.prune.estimate import Job, Rates, disk, measure, memory, seconds
-from nmref.prune.maskfile import Mask
-from nmref.prune.recipe import assign, check
+from nmref.prune.masks.maskfile import Mask
+from nmref.prune.recipe.document import assign, check
+from nmref.prune.report.estimate import Job, Rates, disk, measure, memory, seconds
+from nmref.prune.report.tables import aligned, any_layer, megabytes
+from nmref.prune.run.block import needs_activations
+from nmref.prune.run.checks import given_patterns
 from nmref.prune.settings import Place, Recipe
-from nmref.prune.tables import aligned, any_layer, megabytes
 from nmref.tensor import OutlierSpec, WeightSpec
 
 

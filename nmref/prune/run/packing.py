@@ -15,11 +15,12 @@ from nmref.errors import Code, NmrefError
 from nmref.model.checkpoint import Checkpoint, write_side_files
 from nmref.model.config import linear_names
 from nmref.pattern import NMPattern
-from nmref.prune import maskfile
-from nmref.prune.checks import check_given, check_outputs, check_packable, given_patterns
-from nmref.prune.maskfile import Mask
-from nmref.prune.origin import made_with
-from nmref.prune.pipeline import (
+from nmref.prune.masks import maskfile
+from nmref.prune.masks.maskfile import Mask
+from nmref.prune.recipe.document import Calibration, Masks, Patterns, assign, dumps
+from nmref.prune.recipe.origin import made_with
+from nmref.prune.run.checks import check_given, check_outputs, check_packable, given_patterns
+from nmref.prune.run.pipeline import (
     Block,
     Report,
     Samples,
@@ -29,10 +30,9 @@ from nmref.prune.pipeline import (
     prune_blocks,
     stream_shape,
 )
-from nmref.prune.recipe import Calibration, Masks, Patterns, assign, dumps
+from nmref.prune.run.stages import rounded
+from nmref.prune.run.work import DiskStreams, Work, working
 from nmref.prune.settings import Recipe
-from nmref.prune.stages import rounded
-from nmref.prune.work import DiskStreams, Work, working
 from nmref.tensor import OutlierSpec, SparseWeight, WeightSpec
 
 RECIPE_FILE = "nmref-recipe.toml"

@@ -19,9 +19,9 @@ import numpy as np
 import numpy.typing as npt
 
 from nmref.pattern import NMPattern
-from nmref.prune.hessian import damped, dead, not_positive
-from nmref.prune.mask import top_n
-from nmref.prune.sparsegpt import check_arguments
+from nmref.prune.choose.mask import top_n
+from nmref.prune.update.hessian import damped, dead, not_positive
+from nmref.prune.update.sparsegpt import check_arguments
 
 Bool = npt.NDArray[np.bool_]
 F32 = npt.NDArray[np.float32]

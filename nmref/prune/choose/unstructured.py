@@ -22,7 +22,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from nmref.errors import Code, NmrefError
-from nmref.prune.score import check_score
+from nmref.prune.choose.score import check_score
 from nmref.prune.settings import Place
 
 Bool = npt.NDArray[np.bool_]

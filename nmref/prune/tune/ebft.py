@@ -21,9 +21,9 @@ from nmref.errors import Code, NmrefError
 from nmref.linear.parallel import in_order
 from nmref.model.config import LlamaConfig
 from nmref.numerics.random import SplitMix64
-from nmref.prune import backprop
-from nmref.prune.adamw import AdamW, clip, linear_rate
 from nmref.prune.settings import Tuning
+from nmref.prune.tune import backprop
+from nmref.prune.tune.adamw import AdamW, clip, linear_rate
 
 F32 = npt.NDArray[np.float32]
 Bool = npt.NDArray[np.bool_]

@@ -17,8 +17,8 @@ from nmref.linear import FAST
 from nmref.linear.parallel import in_order
 from nmref.model import llama
 from nmref.model.config import LlamaConfig
-from nmref.prune.alps import Spectrum
-from nmref.prune.hessian import Hessian
+from nmref.prune.update.alps import Spectrum
+from nmref.prune.update.hessian import Hessian
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]

@@ -12,10 +12,11 @@ from typing import Any
 
 from nmref.errors import Code, NmrefError
 from nmref.pattern import NMPattern
-from nmref.prune import maskfile, toml
-from nmref.prune.fields import as_table, from_table
-from nmref.prune.maskfile import Mask, MaskFile
-from nmref.prune.origin import MadeWith
+from nmref.prune.masks import maskfile
+from nmref.prune.masks.maskfile import Mask, MaskFile
+from nmref.prune.recipe import toml
+from nmref.prune.recipe.fields import as_table, from_table
+from nmref.prune.recipe.origin import MadeWith
 from nmref.prune.settings import Recipe, Rule
 
 VERSION = 1

@@ -36,7 +36,7 @@ import numpy as np
 import numpy.typing as npt
 
 from nmref.errors import Code, NmrefError
-from nmref.prune.score import check_columns
+from nmref.prune.choose.score import check_columns
 from nmref.prune.settings import Equalization
 
 F32 = npt.NDArray[np.float32]

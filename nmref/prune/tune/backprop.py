@@ -18,7 +18,7 @@ import numpy as np
 from nmref.errors import Code, NmrefError
 from nmref.linear.parallel import in_order
 from nmref.model.config import LlamaConfig
-from nmref.prune.attention import Attended, Real, attend, attend_back
+from nmref.prune.tune.attention import Attended, Real, attend, attend_back
 
 PARTS = (
     "input_layernorm",

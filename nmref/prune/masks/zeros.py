@@ -15,7 +15,7 @@ from nmref.container.safetensors import RawFile, open_raw
 from nmref.dtypes import Array
 from nmref.errors import Code, NmrefError
 from nmref.model.checkpoint import DENSE_FILE
-from nmref.prune.maskfile import Mask
+from nmref.prune.masks.maskfile import Mask
 from nmref.tensor import SparseWeight
 
 

@@ -26,9 +26,9 @@ from nmref.container.atomic import new_file
 from nmref.dtypes import Array
 from nmref.errors import Code, NmrefError
 from nmref.kernels.lock import _try as lock_byte
-from nmref.prune import maskfile
-from nmref.prune.maskfile import Mask, MaskFile
-from nmref.prune.maskmeta import MaskSpec
+from nmref.prune.masks import maskfile
+from nmref.prune.masks.maskfile import Mask, MaskFile
+from nmref.prune.masks.maskmeta import MaskSpec
 from nmref.tensor import SparseWeight
 
 F32 = npt.NDArray[np.float32]

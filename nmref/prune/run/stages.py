@@ -15,13 +15,15 @@ import numpy.typing as npt
 from nmref.dtypes import Array, container_name
 from nmref.errors import Code, NmrefError
 from nmref.pattern import NMPattern
-from nmref.prune import equalize, permute, salient, score, variance
-from nmref.prune.alps import alps
-from nmref.prune.calibrate import Statistics
-from nmref.prune.mask import split, top_n
-from nmref.prune.maskfile import Mask
+from nmref.prune.choose import equalize, permute, score
+from nmref.prune.choose import unstructured as salient
+from nmref.prune.choose.mask import split, top_n
+from nmref.prune.masks.maskfile import Mask
+from nmref.prune.run.calibrate import Statistics
 from nmref.prune.settings import Recipe, Solver
-from nmref.prune.sparsegpt import sparsegpt
+from nmref.prune.update import variance
+from nmref.prune.update.alps import alps
+from nmref.prune.update.sparsegpt import sparsegpt
 from nmref.tensor import SparseWeight, encode
 
 Bool = npt.NDArray[np.bool_]

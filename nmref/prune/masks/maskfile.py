@@ -25,8 +25,8 @@ from nmref.container.safetensors import check_name, layout, open_raw, write_tens
 from nmref.dtypes import Array
 from nmref.errors import Code, NmrefError
 from nmref.pattern import NMPattern
-from nmref.prune import maskmeta
-from nmref.prune.maskmeta import MaskSpec
+from nmref.prune.masks import maskmeta
+from nmref.prune.masks.maskmeta import MaskSpec
 
 Bool = npt.NDArray[np.bool_]
 

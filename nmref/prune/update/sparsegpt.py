@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from nmref.errors import Code, NmrefError
 from nmref.pattern import NMPattern
-from nmref.prune.hessian import damped, dead, upper_inverse
-from nmref.prune.mask import top_n
-from nmref.prune.score import check_finite
+from nmref.prune.choose.mask import top_n
+from nmref.prune.choose.score import check_finite
+from nmref.prune.update.hessian import damped, dead, upper_inverse
 
 Bool = npt.NDArray[np.bool_]
 F32 = npt.NDArray[np.float32]

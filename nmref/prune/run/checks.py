@@ -9,12 +9,12 @@ from nmref.container.atomic import check_new
 from nmref.errors import Code, NmrefError
 from nmref.model.checkpoint import Checkpoint
 from nmref.model.config import linear_names
-from nmref.prune import maskfile
-from nmref.prune.block import check_unpermuted
-from nmref.prune.maskfile import Mask
-from nmref.prune.recipe import Patterns
+from nmref.prune.masks import maskfile
+from nmref.prune.masks.maskfile import Mask
+from nmref.prune.recipe.document import Patterns
+from nmref.prune.run.block import check_unpermuted
+from nmref.prune.run.work import work_folder
 from nmref.prune.settings import Recipe
-from nmref.prune.work import work_folder
 
 
 def check_outputs(source: Path, target: Path, save_masks: Path | None) -> None:

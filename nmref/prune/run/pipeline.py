@@ -19,15 +19,15 @@ from nmref.model import llama
 from nmref.model.checkpoint import Checkpoint, DenseTensors
 from nmref.model.config import linear_names
 from nmref.pattern import NMPattern
-from nmref.prune import allocate
-from nmref.prune.block import needs_activations, prune_block
-from nmref.prune.calibrate import advance, calibrate
-from nmref.prune.maskfile import Mask
-from nmref.prune.recipe import Patterns, assign, check, rule_of
-from nmref.prune.score import wanda
+from nmref.prune.choose import allocate
+from nmref.prune.choose.score import wanda
+from nmref.prune.masks.maskfile import Mask
+from nmref.prune.recipe.document import Patterns, assign, check, rule_of
+from nmref.prune.run.block import needs_activations, prune_block
+from nmref.prune.run.calibrate import advance, calibrate
+from nmref.prune.run.stages import Pruned, rounded
+from nmref.prune.run.work import Streams
 from nmref.prune.settings import Recipe
-from nmref.prune.stages import Pruned, rounded
-from nmref.prune.work import Streams
 from nmref.tensor import SparseWeight
 
 F32 = npt.NDArray[np.float32]

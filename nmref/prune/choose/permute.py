@@ -23,7 +23,7 @@ from nmref.dtypes import Array
 from nmref.errors import Code, NmrefError
 from nmref.model.config import LlamaConfig
 from nmref.pattern import NMPattern
-from nmref.prune.mask import top_n
+from nmref.prune.choose.mask import top_n
 from nmref.prune.settings import Permutation
 
 Bool = npt.NDArray[np.bool_]

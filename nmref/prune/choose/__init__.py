@@ -1,0 +1,1 @@
+"""Which weights stay: scores, masks, orders of channels, N of every layer."""

@@ -1,0 +1,1 @@
+"""Masks as files of their own, and whether zeros were kept."""

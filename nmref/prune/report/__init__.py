@@ -1,0 +1,1 @@
+"""Before a prune its plan, after it its ledger."""

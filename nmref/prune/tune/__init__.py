@@ -1,0 +1,1 @@
+"""Block-wise fine-tuning: backward of a block, AdamW, EBFT."""

@@ -1,0 +1,1 @@
+"""What the weights that stay become: SparseGPT, ALPS, variance correction."""
