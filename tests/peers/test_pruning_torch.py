@@ -47,15 +47,6 @@ PATTERNS = [NMPattern.parse(text) for text in ("2:4", "1:4", "3:4", "4:8", "8:16
 OUTLIERS = [NMPattern(n, 256) for n in (4, 8, 16)]
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small matrices: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def stories(shared_data):
     return real_block(shared_data / "models" / "stories260k-hf", 4, 96)

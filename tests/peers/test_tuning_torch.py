@@ -25,15 +25,6 @@ from tests.peers import block_torch, pruning_torch  # noqa: E402
 from tests.peers.matrices_torch import real_block  # noqa: E402
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Small matrices: more threads only wait for each other."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.fixture(scope="module")
 def folder(shared_data):
     return shared_data / "models" / "stories260k-hf"
