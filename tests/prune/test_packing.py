@@ -25,7 +25,8 @@ from nmref.prune.recipe.document import Masks, loads, read
 from nmref.prune.recipe.presets import PRESETS
 from nmref.prune.run.packing import RECIPE_FILE
 from nmref.prune.run.pipeline import embed, layer_patterns, stream_shape
-from nmref.prune.run.work import Streams, work_folder
+from nmref.prune.run.streams import Streams
+from nmref.prune.run.work import work_folder
 from nmref.prune.settings import (
     Allocation,
     Correction,

@@ -31,7 +31,8 @@ from nmref.prune.run.pipeline import (
     stream_shape,
 )
 from nmref.prune.run.stages import rounded
-from nmref.prune.run.work import DiskStreams, Work, working
+from nmref.prune.run.streams import DiskStreams
+from nmref.prune.run.work import Work, working
 from nmref.prune.settings import Recipe
 from nmref.tensor import OutlierSpec, SparseWeight, WeightSpec
 

@@ -1,7 +1,7 @@
 """Checkpoint -> pruned blocks, one after the other; `packing.py` makes a model folder of them.
 
 The inputs of a block come from the already pruned blocks before it, so memory is one block and
-what its stages need, and the activations, which may lie in files (`work.py`).
+what its stages need, and the activations, which may lie in files (`streams.py`).
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from nmref.prune.recipe.document import Patterns, assign, check, rule_of
 from nmref.prune.run.block import needs_activations, prune_block
 from nmref.prune.run.calibrate import advance, calibrate
 from nmref.prune.run.stages import Pruned, rounded
-from nmref.prune.run.work import Streams
+from nmref.prune.run.streams import Streams
 from nmref.prune.settings import Recipe
 from nmref.tensor import SparseWeight
 
