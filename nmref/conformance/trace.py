@@ -28,8 +28,8 @@ from nmref.container.atomic import new_folder
 from nmref.container.metadata import SPEC_VERSION
 from nmref.model.checkpoint import Checkpoint, DenseTensors
 from nmref.model.config import LlamaConfig
-from nmref.model.llama import Tap as TapFunction
 from nmref.model.llama import Tokens, Weights, check_tokens, forward
+from nmref.model.taps import Tap as TapFunction
 from nmref.numerics.ops import Golden
 
 SCHEMA = "urn:nmref:schema:trace:1"

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from nmref.errors import Code, NmrefError
 from nmref.linear import FAST
+from nmref.model.attention import KVCache
 from nmref.model.config import LlamaConfig
-from nmref.model.llama import KVCache, Weights, check_tokens, head, hidden
+from nmref.model.llama import Weights, check_tokens, head, hidden
 from nmref.model.sampling import sample
 from nmref.numerics import Ops, SplitMix64
 

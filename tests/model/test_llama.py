@@ -10,9 +10,10 @@ import pytest
 import nmref
 from nmref.errors import NmrefError
 from nmref.linear import FAST
-from nmref.model import llama
+from nmref.model import attention
+from nmref.model.attention import KVCache
 from nmref.model.config import linear_names
-from nmref.model.llama import LINEAR_INPUT, KVCache, forward, hidden, input_tap
+from nmref.model.llama import LINEAR_INPUT, forward, hidden, input_tap
 from nmref.numerics import GOLDEN, Golden, plain
 from nmref.numerics.rope import Rope
 
@@ -303,7 +304,7 @@ def test_positions_computed_at_once_change_no_bit(weights, config, window, queri
         return seen
 
     whole = taps()
-    monkeypatch.setattr(llama, "QUERIES", queries)
+    monkeypatch.setattr(attention, "QUERIES", queries)
     assert taps() == whole
 
 

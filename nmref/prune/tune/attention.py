@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from nmref.model.attention import visible
 from nmref.model.config import LlamaConfig
-from nmref.model.llama import visible
 from nmref.numerics import rope
 
 Real = npt.NDArray[np.floating[Any]]

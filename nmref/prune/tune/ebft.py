@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -75,8 +76,9 @@ def tune(
     gains = {name for name in tuned if tuned[name].ndim == 1 and how.gains}
     learning = {name: array for name, array in tuned.items() if name in free or name in gains}
     optimizer = AdamW(learning, free, how)
-    normalized, random, losses = how.loss == "normalized", SplitMix64(how.seed), []
-    before = _mean_loss(tuned, config, layer, inputs, targets, normalized, threads)
+    lesson = _Lesson(config, layer, inputs, targets, how.loss == "normalized", threads)
+    random, losses = SplitMix64(how.seed), []
+    before = lesson.mean_loss(tuned)
     order = list(range(len(inputs)))
     batches = -(-len(order) // how.batch)
     for epoch in range(how.epochs):
@@ -87,9 +89,7 @@ def tune(
             batch = order[number * how.batch : (number + 1) * how.batch]
             rate = linear_rate(how.rate, epoch * batches + number, how.epochs * batches)
             with np.errstate(over="ignore", invalid="ignore"):  # looked at where it is done
-                loss, gradients = _batch(
-                    *(tuned, config, layer, inputs, targets, batch, normalized), threads
-                )
+                loss, gradients = lesson.batch(tuned, batch)
                 gradients = {name: gradients[name] for name in learning}
                 norm = clip(gradients, free, how.clip)
                 if not math.isfinite(norm):
@@ -114,73 +114,59 @@ def _check_finite(learned: Mapping[str, F32]) -> None:
             raise NmrefError(Code.T_SCORE, name, f"{value} after fine-tuning", want)
 
 
-def _batch(
-    weights: Mapping[str, F32],
-    config: LlamaConfig,
-    layer: int,
-    inputs: Samples,
-    targets: Samples,
-    batch: list[int],
-    normalized: bool,
-    threads: int | None,
-) -> tuple[float, dict[str, F32]]:
-    """The losses of some samples added up, and the gradients of their mean."""
+@dataclass(frozen=True, eq=False)
+class _Lesson:
+    """What a block is to learn: its inputs, its targets, and what counts as a loss."""
 
-    def one(sample: int) -> tuple[float, dict[str, F32]]:
-        with np.errstate(all="ignore"):  # what is not finite is seen in the loss
-            loss, dy, tape = _loss(weights, config, layer, inputs, targets, sample, normalized)
-            dy *= 2 / (dy.size * len(batch))
-            return loss, backprop.backward(weights, config, layer, tape, dy)[0]
+    config: LlamaConfig
+    layer: int
+    inputs: Samples
+    targets: Samples
+    normalized: bool
+    threads: int | None
 
-    total, gradients = 0.0, None
-    for loss, found in in_order(one, batch, threads):
-        total += loss
-        if gradients is None:
-            gradients = found
-            continue
-        for name, gradient in found.items():
-            gradients[name] += gradient
-    assert gradients is not None  # a batch has samples
-    return total, gradients
+    def batch(self, weights: Mapping[str, F32], batch: list[int]) -> tuple[float, dict[str, F32]]:
+        """The losses of some samples added up, and the gradients of their mean."""
 
+        def one(sample: int) -> tuple[float, dict[str, F32]]:
+            with np.errstate(all="ignore"):  # what is not finite is seen in the loss
+                loss, dy, tape = self._loss(weights, sample)
+                dy *= 2 / (dy.size * len(batch))
+                return loss, backprop.backward(weights, self.config, self.layer, tape, dy)[0]
 
-def _mean_loss(
-    weights: Mapping[str, F32],
-    config: LlamaConfig,
-    layer: int,
-    inputs: Samples,
-    targets: Samples,
-    normalized: bool,
-    threads: int | None,
-) -> float:
-    """Over all samples."""
+        total, gradients = 0.0, None
+        for loss, found in in_order(one, batch, self.threads):
+            total += loss
+            if gradients is None:
+                gradients = found
+                continue
+            for name, gradient in found.items():
+                gradients[name] += gradient
+        assert gradients is not None  # a batch has samples
+        return total, gradients
 
-    def one(sample: int) -> float:
-        with np.errstate(all="ignore"):
-            return _loss(weights, config, layer, inputs, targets, sample, normalized)[0]
+    def mean_loss(self, weights: Mapping[str, F32]) -> float:
+        """Over all samples."""
 
-    return sum(in_order(one, range(len(inputs)), threads)) / len(inputs)
+        def one(sample: int) -> float:
+            with np.errstate(all="ignore"):
+                return self._loss(weights, sample)[0]
 
+        samples = range(len(self.inputs))
+        return sum(in_order(one, samples, self.threads)) / len(samples)
 
-def _loss(
-    weights: Mapping[str, F32],
-    config: LlamaConfig,
-    layer: int,
-    inputs: Samples,
-    targets: Samples,
-    sample: int,
-    normalized: bool,
-) -> tuple[float, F32, backprop.Tape]:
-    """Of a sample: the loss, half its gradient times the output's size [T, D], the tape."""
-    target = np.asarray(targets[sample])
-    y, tape = backprop.forward(weights, config, layer, np.asarray(inputs[sample]))
-    y -= target
-    dy = y * _token_weights(target) if normalized else y.copy()
-    loss = float(np.vdot(y, dy)) / y.size
-    if not math.isfinite(loss):
-        where = f"model.layers.{layer} sample {sample}"
-        raise NmrefError(Code.T_SCORE, where, f"a loss of {loss}", "finite activations and weights")
-    return loss, dy, tape
+    def _loss(self, weights: Mapping[str, F32], sample: int) -> tuple[float, F32, backprop.Tape]:
+        """Of a sample: the loss, half its gradient times the output's size [T, D], the tape."""
+        target, x = np.asarray(self.targets[sample]), np.asarray(self.inputs[sample])
+        y, tape = backprop.forward(weights, self.config, self.layer, x)
+        y -= target
+        dy = y * _token_weights(target) if self.normalized else y.copy()
+        loss = float(np.vdot(y, dy)) / y.size
+        if not math.isfinite(loss):
+            where = f"model.layers.{self.layer} sample {sample}"
+            want = "finite activations and weights"
+            raise NmrefError(Code.T_SCORE, where, f"a loss of {loss}", want)
+        return loss, dy, tape
 
 
 def _token_weights(target: F32) -> F32:
