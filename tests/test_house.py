@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "nmref"
 
 LAYERS = [
-    {"errors", "paths"},
+    {"errors", "paths", "tables"},
     {"pattern"},
     {"dtypes"},
     {"colex", "bits"},

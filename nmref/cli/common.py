@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from nmref.errors import Code, NmrefError
+from nmref.tables import aligned
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -23,14 +24,8 @@ def print_json(document: object) -> None:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Columns as wide as they need; the first to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
-    for row in (header, ["-" * width for width in widths], *rows):
-        first, *rest = (
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        print("  ".join((first, *rest)).rstrip())
+    """As `tables.aligned` lays it out."""
+    print(aligned(header, rows))
 
 
 def read_text(path: Path, what: str) -> str:

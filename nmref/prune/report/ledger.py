@@ -10,7 +10,7 @@ from typing import Any
 from nmref.dtypes import CONTAINER_DTYPES, Array, bits_of, container_name, nonzero
 from nmref.linear.choose import choose
 from nmref.linear.prepared import Prepared
-from nmref.prune.report.tables import aligned, any_layer
+from nmref.tables import aligned, any_layer
 from nmref.tensor import SparseWeight
 
 TOKENS = (1, 64)

@@ -17,10 +17,10 @@ from nmref.pattern import NMPattern
 from nmref.prune.masks.maskfile import Mask
 from nmref.prune.recipe.document import assign, check
 from nmref.prune.report.estimate import Job, Rates, disk, measure, memory, seconds
-from nmref.prune.report.tables import aligned, any_layer, megabytes
 from nmref.prune.run.block import needs_activations
 from nmref.prune.run.checks import given_patterns
 from nmref.prune.settings import Place, Recipe
+from nmref.tables import aligned, any_layer, megabytes
 from nmref.tensor import OutlierSpec, WeightSpec
 
 

@@ -1,4 +1,4 @@
-"""Tables and sizes as text, for the plan and the ledger."""
+"""Tables and sizes as text for a person to read."""
 
 from __future__ import annotations
 
