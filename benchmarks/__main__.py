@@ -3,8 +3,9 @@
 Each prints a table and gives one JSON document: what, where, versions, figures.  Without a name all
 measurements of speed run; `gates` takes minutes, needs yosys and iverilog, and writes a page.
 
-Two have options of their own: `matmul --help` (products against peers) and `report --help` (its
-JSON to benchmarks/RESULTS.md).
+Four have options of their own: `matmul --help` (products against peers), `report --help` (its JSON
+to benchmarks/RESULTS.md), `pruning --help` (perplexities of docs/pruning.md) and `layers --help`
+(errors of single layers, for the same page).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from benchmarks.machine import machine
 SPEED = ("codec", "packing", "profiles")
 NAMES = (*SPEED, "gates")
 COMMANDS = {
+    "layers": "benchmarks.pruning.layers",
     "matmul": "benchmarks.matmul.run",
     "pruning": "benchmarks.pruning.run",
     "report": "benchmarks.report",

@@ -1,7 +1,7 @@
 """docs/pruning.md from the figures: `python -m benchmarks pruning --page`.
 
 The text around the tables is benchmarks/pruning/page.md, written by hand; each {name} in it is a
-table of this module.
+table of this module or of layer_tables.py.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.pruning.rows import HALF, OUTLIERS, PATTERNS, Row, rows
+from benchmarks.pruning.layer_tables import LAYER_TABLES, markdown
+from benchmarks.pruning.rows import HALF, OUTLIERS, PATTERNS, SOLVERS, Row, rows
 from nmref.prune.settings import Recipe
 
 TEMPLATE = Path(__file__).with_name("page.md")
@@ -20,10 +21,11 @@ MISSING = "-"
 Found = dict[str, Any]
 
 
-def page(figures: Found) -> str:
-    """The whole page; a row without a figure has a dash."""
+def page(figures: Found, layers: Found) -> str:
+    """The whole page, of figures.json and layers.json; a row without a figure has a dash."""
     found: Found = figures["rows"]
     parts = {name: table(found) for name, table in TABLES.items()}
+    parts |= {name: table(layers["models"]) for name, table in LAYER_TABLES.items()}
     machine = figures["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
     parts["machine"] = f"{machine['cpu']}, Python {machine['python']}, {versions}"
@@ -57,11 +59,6 @@ def _time(found: Found, key: str) -> str:
     return f"{found[key]['seconds'] / 60:.1f} min"
 
 
-def _table(header: list[str], lines: list[list[str]]) -> str:
-    rule = ["---"] + ["---:"] * (len(header) - 1)
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *lines))
-
-
 def _by_method(table: str) -> list[Row]:
     return [row for row in rows() if row.table == table]
 
@@ -73,7 +70,7 @@ def methods(found: Found) -> str:
     for name in names:
         keys = [f"methods/{name}/{pattern}" for pattern in PATTERNS]
         lines.append([name, *(_cell(found, key) for key in keys), _time(found, keys[-1])])
-    return _table(["method", *map(str, PATTERNS), "time, 8:16"], lines)
+    return markdown(["method", *map(str, PATTERNS), "time, 8:16"], lines)
 
 
 def outliers(found: Found) -> str:
@@ -87,11 +84,11 @@ def outliers(found: Found) -> str:
     keys = [f"outliers/magnitude, n:256/2:4+{extra}" for extra in OUTLIERS]
     none = _cell(found, "methods/magnitude/2:4")
     lines.append(["2:4 by magnitude, n:256", none, *(_cell(found, key) for key in keys)])
-    return _table(["RIA+SQ", "none", *map(str, OUTLIERS)], lines)
+    return markdown(["RIA+SQ", "none", *map(str, OUTLIERS)], lines)
 
 
 def best(found: Found) -> str:
-    """Bits of an element against perplexity: ours and SparseGPT."""
+    """Bits of an element against perplexity: SparseGPT and ours."""
     lines = []
     for row in _by_method("best"):
         if row.method != "best" or row.recipe is None:
@@ -100,10 +97,10 @@ def best(found: Found) -> str:
             f" + {row.recipe.outliers}" if row.recipe.outliers else ""
         )
         table = "best" if row.recipe.outliers else "methods"
-        other = row.key.replace("best/best", f"{table}/SparseGPT")
-        cells = [f"{bits(row.recipe):.3f}", _cell(found, row.key), _cell(found, other)]
+        others = [row.key.replace("best/best", f"{table}/{method}") for method in SOLVERS]
+        cells = [f"{bits(row.recipe):.3f}", *(_cell(found, key) for key in (*others, row.key))]
         lines.append([name, *cells, _time(found, row.key)])
-    return _table(["pattern", "bits/element", "best", "SparseGPT", "time of best"], lines)
+    return markdown(["pattern", "bits/element", *SOLVERS, "best", "time of best"], lines)
 
 
 def _simple(table: str, head: str) -> Callable[[Found], str]:
@@ -114,7 +111,7 @@ def _simple(table: str, head: str) -> Callable[[Found], str]:
             extra = f" + {row.recipe.outliers}" if row.recipe.outliers else ""
             cells = [row.method, f"{row.recipe.pattern}{extra}", _cell(found, row.key)]
             lines.append([*cells, _time(found, row.key)])
-        return _table([head, "pattern", "perplexity", "time"], lines)
+        return markdown([head, "pattern", "perplexity", "time"], lines)
 
     return render
 

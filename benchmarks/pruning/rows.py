@@ -49,6 +49,9 @@ METHODS: dict[str, Recipe] = {
 }
 """The paper's stages and what it is compared to, each at every pattern."""
 
+SOLVERS = ("SparseGPT", "ALPS")
+"""Those of them that are measured with outliers too."""
+
 
 def rows() -> Iterator[Row]:
     """All of them, the quick ones that everything hangs on first."""
@@ -80,12 +83,13 @@ def _tuned() -> Iterator[Row]:
 
 
 def _best() -> Iterator[Row]:
-    """Ours, beside plain SparseGPT with the same bits."""
+    """Ours, beside plain SparseGPT and ALPS with the same bits."""
     best = PRESETS["best"]
     for outliers in (None, *OUTLIERS):
         yield Row("best", "best", replace(best, outliers=outliers))
     for outliers in OUTLIERS:
-        yield Row("best", "SparseGPT", replace(METHODS["SparseGPT"], outliers=outliers))
+        for method in SOLVERS:
+            yield Row("best", method, replace(METHODS[method], outliers=outliers))
     for pattern in PATTERNS[:2]:
         yield Row("best", "best", replace(best, pattern=pattern, outliers=None))
 
@@ -120,14 +124,21 @@ def _correction() -> Iterator[Row]:
             yield Row("correction", label, replace(some, correct=how))
 
 
+def equalizations() -> dict[str, Equalization]:
+    """Eq. 1 in all its readings, by what the tables call them."""
+    return {
+        f"{direction}, power {power:g}" + (", norms too" if scaled else ""): Equalization(
+            direction, power, scaled
+        )
+        for direction in ("multiply", "divide")
+        for power in (0.5, 1.0)
+        for scaled in (False, True)
+    }
+
+
 def _equalization() -> Iterator[Row]:
-    """Eq. 1 in all its readings."""
-    for direction in ("multiply", "divide"):
-        for power in (0.5, 1.0):
-            for scaled in (False, True):
-                how = Equalization(direction, power, scaled)
-                label = f"{direction}, power {power:g}" + (", norms too" if scaled else "")
-                yield Row("equalization", label, replace(BASE, equalize=how))
+    for label, how in equalizations().items():
+        yield Row("equalization", label, replace(BASE, equalize=how))
 
 
 def _permutation() -> Iterator[Row]:

@@ -28,6 +28,7 @@ from nmref.prune.run.calibrate import windows
 
 HERE = Path(__file__).parent
 FIGURES = HERE / "figures.json"
+LAYERS = HERE / "layers.json"
 PAGE = HERE.parents[1] / "docs" / "pruning.md"
 SAMPLES, LENGTH, TEST_WINDOWS = 32, 1024, 16
 
@@ -48,7 +49,8 @@ def main(argv: list[str]) -> int:
         sys.stdout.write("".join(f"{row.key}\n" for row in chosen))
         return 0
     if args.page:
-        PAGE.write_text(page(json.loads(args.figures.read_text("utf-8"))), "utf-8")
+        figures, layers = (json.loads(path.read_text("utf-8")) for path in (args.figures, LAYERS))
+        PAGE.write_text(page(figures, layers), "utf-8")
         return 0
     if args.data is None:
         parser.error("--data is needed to measure")

@@ -3,13 +3,17 @@
 import json
 import re
 from collections import Counter
+from collections.abc import Iterable
+from copy import deepcopy
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from benchmarks.pruning import page as page_module
 from benchmarks.pruning import run
+from benchmarks.pruning.layer_tables import LAYER_TABLES
 from benchmarks.pruning.page import TABLES, TEMPLATE, bits, page
 from benchmarks.pruning.rows import HALF, METHODS, OUTLIERS, PATTERNS, rows
 from nmref.pattern import NMPattern
@@ -28,6 +32,30 @@ def figures() -> dict:
     }
     machine = {"cpu": "Some CPU", "python": "3.11", "packages": {"numpy": "2.0", "scipy": "1.13"}}
     return {"rows": found, "machine": machine}
+
+
+def layers() -> dict:
+    """Two models, every figure another."""
+    counted = count(1)
+
+    def numbers(names: Iterable[str]) -> dict[str, float]:
+        return {name: next(counted) / 64 for name in names}
+
+    kinds = ("one", "rest", "dense", "power", "least")
+    means = [f"{what} {kind}" for what in ("factor", "error") for kind in kinds]
+    return {
+        "models": {
+            model: {
+                "correction": {label: numbers(means) for label in ("2:4", "8:16 + 16:256")},
+                "equalization": numbers(("none", "divide")),
+                "scan": {
+                    **numbers(["dense"]),
+                    "8:16": {"all": numbers(["0.98", "1.0"]), "q, k": numbers(["1.02", "1.06"])},
+                },
+            }
+            for model in ("one", "two")
+        }
+    }
 
 
 def cell(key: str) -> str:
@@ -60,22 +88,22 @@ def test_every_row_is_in_a_table() -> None:
 
 def test_what_the_text_names_is_a_table() -> None:
     named = set(re.findall(r"\{(\w+)\}", TEMPLATE.read_text("utf-8")))
-    assert named <= {*TABLES, "machine"}
-    assert not re.search(r"\{\w+\}", page(figures()))
+    assert named <= {*TABLES, *LAYER_TABLES, "machine"}
+    assert not re.search(r"\{\w+\}", page(figures(), layers()))
 
 
 @pytest.fixture
 def template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A text with all of them."""
     path = tmp_path / "page.md"
-    names = [*TABLES, "machine"]
+    names = [*TABLES, *LAYER_TABLES, "machine"]
     path.write_text("\n\n".join(f"## {name}\n\n{{{name}}}" for name in names), "utf-8")
     monkeypatch.setattr(page_module, "TEMPLATE", path)
 
 
 @pytest.mark.usefixtures("template")
 def test_page() -> None:
-    text = page(figures())
+    text = page(figures(), layers())
     assert not re.search(r"\{\w+\}", text)
     assert "Some CPU, Python 3.11, numpy 2.0, scipy 1.13" in text
     assert "10.0000" in text  # the dense model
@@ -97,7 +125,7 @@ def test_a_table_has_as_many_cells_in_every_line(name: str) -> None:
 def test_a_row_without_a_figure_has_a_dash() -> None:
     found = figures()
     del found["rows"]["methods/RIA/8:16"]
-    line = next(line for line in page(found).splitlines() if line.startswith("| RIA | "))
+    line = next(line for line in page(found, layers()).splitlines() if line.startswith("| RIA | "))
     cells = [cell.strip() for cell in line.strip("|").split("|")]
     assert cells[3:] == ["-", "-"]
     assert cells[1] == cell("methods/RIA/2:4")
@@ -108,22 +136,48 @@ def test_a_table_that_the_text_leaves_out_is_an_error(tmp_path, monkeypatch) -> 
     path.write_text("{dense}", "utf-8")
     monkeypatch.setattr(page_module, "TEMPLATE", path)
     with pytest.raises(ValueError, match="methods"):
-        page(figures())
+        page(figures(), layers())
 
 
 def test_the_page_is_that_of_the_figures() -> None:
-    found = json.loads(run.FIGURES.read_text("utf-8"))
-    assert run.PAGE.read_text("utf-8") == page(found)
+    found, single = (json.loads(path.read_text("utf-8")) for path in (run.FIGURES, run.LAYERS))
+    assert run.PAGE.read_text("utf-8") == page(found, single)
 
 
 @pytest.mark.usefixtures("template")
 def test_every_figure_is_on_the_page() -> None:
     """A changed perplexity changes the text."""
-    before = page(figures())
+    before = page(figures(), layers())
     for key in KEYS:
         found = figures()
         found["rows"][key]["perplexity"] = 5000.0
-        assert page(found) != before, key
+        assert page(found, layers()) != before, key
+
+
+def leaves(found: dict, path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]:
+    for key, value in found.items():
+        yield from leaves(value, (*path, key)) if isinstance(value, dict) else [(*path, key)]
+
+
+@pytest.mark.usefixtures("template")
+def test_every_figure_of_a_layer_is_on_the_page() -> None:
+    before = page(figures(), layers())
+    paths = [path for path in leaves(layers()) if path[-1] not in {"factor one", "error power"}]
+    assert len(paths) == 46
+    for path in paths:
+        found = deepcopy(layers())
+        inner = found
+        for key in path[:-1]:
+            inner = inner[key]
+        inner[path[-1]] = 5000.0
+        assert page(figures(), found) != before, path
+
+
+@pytest.mark.parametrize("name", sorted(LAYER_TABLES))
+def test_a_table_of_layers_has_as_many_cells_in_every_line(name: str) -> None:
+    lines = [line.split("|") for line in LAYER_TABLES[name](layers()["models"]).splitlines()]
+    assert len({len(line) for line in lines}) == 1
+    assert len(lines) >= 4
 
 
 def test_methods_by_pattern() -> None:
@@ -145,18 +199,17 @@ def test_outliers_beside_their_own_method_without() -> None:
     assert len(lines) == 7
 
 
-def test_best_stands_beside_sparsegpt_with_the_same_bits() -> None:
+def test_best_stands_beside_solvers_with_the_same_bits() -> None:
     lines = table("best")[2:]
     for line in lines:
         pattern, _, extra = line[0].partition(" + ")
-        key = f"best/best/{pattern}" + (f"+{extra}" if extra else "")
-        other = f"{'best' if extra else 'methods'}/SparseGPT/{pattern}" + (
-            f"+{extra}" if extra else ""
-        )
+        behind = pattern + (f"+{extra}" if extra else "")
+        key, others = f"best/best/{behind}", "best" if extra else "methods"
         recipe = next(row.recipe for row in ROWS if row.key == key)
         assert recipe is not None
+        cells = [cell(f"{others}/{method}/{behind}") for method in ("SparseGPT", "ALPS")]
         minutes = f"{KEYS.index(key):.1f} min"
-        assert line[1:] == [f"{bits(recipe):.3f}", cell(key), cell(other), minutes]
+        assert line[1:] == [f"{bits(recipe):.3f}", *cells, cell(key), minutes]
     assert [line[0] for line in lines][:2] == ["8:16", "8:16 + 4:256"]
 
 
@@ -186,9 +239,11 @@ def test_the_list_of_rows(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_the_page_is_written_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "figures.json").write_text(json.dumps(figures()), "utf-8")
+    (tmp_path / "layers.json").write_text(json.dumps(layers()), "utf-8")
     monkeypatch.setattr(run, "PAGE", tmp_path / "pruning.md")
+    monkeypatch.setattr(run, "LAYERS", tmp_path / "layers.json")
     assert run.main(["--page", "--figures", str(tmp_path / "figures.json")]) == 0
-    assert (tmp_path / "pruning.md").read_text("utf-8") == page_module.page(figures())
+    assert (tmp_path / "pruning.md").read_text("utf-8") == page_module.page(figures(), layers())
 
 
 def blocks(language: str) -> list[str]:
