@@ -13,18 +13,21 @@ from typing import Any
 from benchmarks.pruning.layer_tables import LAYER_TABLES, markdown
 from benchmarks.pruning.rows import HALF, OUTLIERS, PATTERNS, SOLVERS, Row, rows
 from nmref.prune.settings import Recipe
+from nmref.tensor.spec import OutlierSpec, WeightSpec
 
 TEMPLATE = Path(__file__).with_name("page.md")
-VALUE_BITS = 16
 MISSING = "-"
 
 Found = dict[str, Any]
+Shapes = list[tuple[int, int, int]]
+"""R, K and how many of them, of the linears of a model."""
 
 
 def page(figures: Found, layers: Found) -> str:
     """The whole page, of figures.json and layers.json; a row without a figure has a dash."""
     found: Found = figures["rows"]
     parts = {name: table(found) for name, table in TABLES.items()}
+    parts["best"] = best(found, figures["shapes"])
     parts |= {name: table(layers["models"]) for name, table in LAYER_TABLES.items()}
     machine = figures["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["packages"].items())
@@ -37,13 +40,12 @@ def page(figures: Found, layers: Found) -> str:
     return text
 
 
-def bits(recipe: Recipe) -> float:
-    """Bits of an element whose values have 16: codes and values of whole blocks."""
-    total = recipe.pattern.stored / recipe.pattern.block * VALUE_BITS
-    total += recipe.pattern.width / recipe.pattern.block
-    if recipe.outliers is not None:
-        total += recipe.outliers.stored / 256 * (VALUE_BITS + 8)
-    return total
+def bits(recipe: Recipe, shapes: Shapes) -> float:
+    """Bits of an element of the model's linears, packed in BF16; tails of blocks are in them."""
+    out = None if recipe.outliers is None else OutlierSpec(recipe.outliers, "BF16", "idx8")
+    specs = [(WeightSpec((r, k), recipe.pattern, "BF16", out), count) for r, k, count in shapes]
+    packed = sum(spec.nbytes * count for spec, count in specs)
+    return 8 * packed / sum(r * k * count for r, k, count in shapes)
 
 
 def _cell(found: Found, key: str) -> str:
@@ -87,7 +89,7 @@ def outliers(found: Found) -> str:
     return markdown(["RIA+SQ", "none", *map(str, OUTLIERS)], lines)
 
 
-def best(found: Found) -> str:
+def best(found: Found, shapes: Shapes) -> str:
     """Bits of an element against perplexity: SparseGPT and ours."""
     lines = []
     for row in _by_method("best"):
@@ -98,7 +100,10 @@ def best(found: Found) -> str:
         )
         table = "best" if row.recipe.outliers else "methods"
         others = [row.key.replace("best/best", f"{table}/{method}") for method in SOLVERS]
-        cells = [f"{bits(row.recipe):.3f}", *(_cell(found, key) for key in (*others, row.key))]
+        cells = [
+            f"{bits(row.recipe, shapes):.3f}",
+            *(_cell(found, key) for key in (*others, row.key)),
+        ]
         lines.append([name, *cells, _time(found, row.key)])
     return markdown(["pattern", "bits/element", *SOLVERS, "best", "time of best"], lines)
 
@@ -124,7 +129,6 @@ TABLES: dict[str, Callable[[Found], str]] = {
     "dense": _dense,
     "methods": methods,
     "outliers": outliers,
-    "best": best,
     "tuned": _simple("tuned", "method"),
     "correction": _simple("correction", "RIA, variance correction"),
     "equalization": _simple("equalization", "RIA, equalization"),

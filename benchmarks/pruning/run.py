@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections import Counter
 from fnmatch import fnmatchcase
 from pathlib import Path
 from time import perf_counter
@@ -20,6 +21,7 @@ from benchmarks.pruning.page import page
 from benchmarks.pruning.rows import Row, rows
 from nmref.evaluate.perplexity import perplexity
 from nmref.model.checkpoint import Checkpoint, open_checkpoint
+from nmref.model.config import expected_shapes, linear_names
 from nmref.model.fetch import fetch
 from nmref.model.tokenizer import Tokenizer
 from nmref.prune import prune_weights
@@ -73,7 +75,10 @@ class Run:
         self.test = tokenizer.encode(valid.read_text("utf-8"), special=False)
         self.calibration = Calibration.of(train, SAMPLES, LENGTH)
         self.figures = figures
+        config = self.checkpoint.config
+        shapes = Counter(expected_shapes(config)[name] for name in linear_names(config))
         self.found: dict[str, Any] = {"machine": machine(), "rows": {}}
+        self.found["shapes"] = [[*shape, count] for shape, count in sorted(shapes.items())]
         if figures.exists():
             self.found["rows"] = json.loads(figures.read_text("utf-8"))["rows"]
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 from typing import Literal
 
+from nmref.dtypes import CONTAINER_DTYPES
 from nmref.pattern import NMPattern
 
 Coding = Literal["idx8", "colex"]
@@ -52,6 +54,12 @@ class WeightSpec:
         if self.outliers is not None:
             parts |= self.outliers.part_shapes(rows, columns)
         return parts
+
+    @property
+    def nbytes(self) -> int:
+        """Of all parts together, without a container's header."""
+        parts = self.part_shapes().values()
+        return sum(prod(shape) * CONTAINER_DTYPES[dtype].itemsize for dtype, shape in parts)
 
     @property
     def dense_dtype(self) -> str:

@@ -5,10 +5,10 @@ import re
 from collections import Counter
 from collections.abc import Iterable
 from copy import deepcopy
-from dataclasses import replace
 from itertools import count
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.pruning import page as page_module
@@ -17,11 +17,14 @@ from benchmarks.pruning.layer_tables import LAYER_TABLES
 from benchmarks.pruning.page import TABLES, TEMPLATE, bits, page
 from benchmarks.pruning.rows import HALF, METHODS, OUTLIERS, PATTERNS, rows
 from nmref.pattern import NMPattern
+from nmref.prune.choose.mask import split
 from nmref.prune.recipe.document import assign, check, loads
 from nmref.prune.settings import Recipe
+from nmref.tensor import encode
 
 ROWS = list(rows())
 KEYS = [row.key for row in ROWS]
+SHAPES = [(96, 512, 2), (512, 576, 1)]
 
 
 def figures() -> dict:
@@ -31,7 +34,7 @@ def figures() -> dict:
         for i, row in enumerate(ROWS)
     }
     machine = {"cpu": "Some CPU", "python": "3.11", "packages": {"numpy": "2.0", "scipy": "1.13"}}
-    return {"rows": found, "machine": machine}
+    return {"rows": found, "machine": machine, "shapes": SHAPES}
 
 
 def layers() -> dict:
@@ -63,8 +66,13 @@ def cell(key: str) -> str:
     return f"{value:.2f} ({value / 10:.2f}x)"
 
 
+def rendered(name: str) -> str:
+    found = figures()["rows"]
+    return page_module.best(found, SHAPES) if name == "best" else TABLES[name](found)
+
+
 def table(name: str) -> list[list[str]]:
-    text = TABLES[name](figures()["rows"])
+    text = rendered(name)
     return [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines()]
 
 
@@ -83,12 +91,12 @@ def test_the_recipes_are_valid_and_differ_within_a_table() -> None:
 
 
 def test_every_row_is_in_a_table() -> None:
-    assert {row.table for row in ROWS} == set(TABLES)
+    assert {row.table for row in ROWS} == {*TABLES, "best"}
 
 
 def test_what_the_text_names_is_a_table() -> None:
     named = set(re.findall(r"\{(\w+)\}", TEMPLATE.read_text("utf-8")))
-    assert named <= {*TABLES, *LAYER_TABLES, "machine"}
+    assert named == {*TABLES, *LAYER_TABLES, "best", "machine"}
     assert not re.search(r"\{\w+\}", page(figures(), layers()))
 
 
@@ -96,7 +104,7 @@ def test_what_the_text_names_is_a_table() -> None:
 def template(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A text with all of them."""
     path = tmp_path / "page.md"
-    names = [*TABLES, *LAYER_TABLES, "machine"]
+    names = [*TABLES, *LAYER_TABLES, "best", "machine"]
     path.write_text("\n\n".join(f"## {name}\n\n{{{name}}}" for name in names), "utf-8")
     monkeypatch.setattr(page_module, "TEMPLATE", path)
 
@@ -107,14 +115,14 @@ def test_page() -> None:
     assert not re.search(r"\{\w+\}", text)
     assert "Some CPU, Python 3.11, numpy 2.0, scipy 1.13" in text
     assert "10.0000" in text  # the dense model
-    for name in set(TABLES) - {"dense"}:
-        assert TABLES[name](figures()["rows"]) in text
+    for name in {*TABLES, "best"} - {"dense"}:
+        assert rendered(name) in text
     for line in text.splitlines():
         if line.startswith("|"):
             assert line.endswith("|"), line
 
 
-@pytest.mark.parametrize("name", sorted(set(TABLES) - {"dense"}))
+@pytest.mark.parametrize("name", sorted({*TABLES, "best"} - {"dense"}))
 def test_a_table_has_as_many_cells_in_every_line(name: str) -> None:
     lines = table(name)
     assert len({len(line) for line in lines}) == 1
@@ -209,7 +217,7 @@ def test_best_stands_beside_solvers_with_the_same_bits() -> None:
         assert recipe is not None
         cells = [cell(f"{others}/{method}/{behind}") for method in ("SparseGPT", "ALPS")]
         minutes = f"{KEYS.index(key):.1f} min"
-        assert line[1:] == [f"{bits(recipe):.3f}", *cells, cell(key), minutes]
+        assert line[1:] == [f"{bits(recipe, SHAPES):.3f}", *cells, cell(key), minutes]
     assert [line[0] for line in lines][:2] == ["8:16", "8:16 + 4:256"]
 
 
@@ -222,11 +230,29 @@ def test_other_tables_are_their_rows() -> None:
         assert line == [row.method, str(row.recipe.pattern), cell(row.key), minutes]
 
 
-def test_bits_are_those_of_a_file() -> None:
-    recipe = Recipe(HALF)
-    assert bits(recipe) == 8 + 14 / 16
-    assert bits(replace(recipe, outliers=NMPattern(16, 256))) == 8.875 + 16 * 24 / 256
-    assert bits(Recipe(NMPattern(2, 4))) == 8 + 3 / 4
+@pytest.mark.parametrize("extra", [None, *OUTLIERS])
+@pytest.mark.parametrize("pattern", PATTERNS)
+def test_bits_are_those_of_a_file(pattern: NMPattern, extra: NMPattern | None) -> None:
+    """Of weights that are packed, with a tail of 64 columns in one of them."""
+    packed = elements = 0
+    for rows_, columns, number in SHAPES:
+        weight = np.random.default_rng(1).normal(size=(rows_, columns)).astype(np.float16)
+        base, salient = split(np.abs(weight).astype(np.float32), pattern, extra)
+        kept = np.where(base, weight, np.float16(0))
+        outliers = None if salient is None else np.where(salient, weight, np.float16(0))
+        shape = str(extra or "16:256")
+        one = encode(
+            *(kept, str(pattern)),
+            mask=base,
+            outliers=outliers,
+            outlier_pattern=shape,
+            outlier_mask=salient,
+        )
+        packed += number * one.nbytes
+        elements += number * weight.size
+    assert bits(Recipe(pattern, extra), SHAPES) == 8 * packed / elements
+    assert bits(Recipe(HALF), [(8, 512, 1)]) == 8 + 14 / 16
+    assert bits(Recipe(HALF, OUTLIERS[-1]), [(8, 512, 1)]) == 8.875 + 16 * 24 / 256
 
 
 def test_the_list_of_rows(capsys: pytest.CaptureFixture[str]) -> None:

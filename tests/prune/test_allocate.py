@@ -39,6 +39,13 @@ def test_shares_of_what_cannot_be_ranked():
             owl_shares([np.array([[1, bad]], dtype=np.float32)], 5)
 
 
+def in_order(shares, pattern, span):
+    """N of the layers 0, 1, 2 ... with these shares."""
+    found = stored(dict(enumerate(shares)), pattern, span)
+    assert list(found) == list(range(len(shares)))
+    return list(found.values())
+
+
 def naive_stored(shares, n, span):
     """prune_n - t of the original, in what is stored; halves to even, as Python rounds."""
     least, most = min(shares), max(shares)
@@ -51,38 +58,44 @@ def test_stored_is_its_formula():
     for layers in (2, 5, 30):
         shares = (rng.random(layers) * 7).tolist()
         for span in (0, 1, 2, 5.5):
-            assert stored(shares, EIGHT, span) == naive_stored(shares, 8, span)
+            assert in_order(shares, EIGHT, span) == naive_stored(shares, 8, span)
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=40), st.floats(0, 7))
 def test_stored_grows_with_the_share_and_stays_near_n(shares, span):
-    counts = stored(shares, EIGHT, span)
+    counts = in_order(shares, EIGHT, span)
     order = np.argsort(shares, kind="stable")
     assert (np.diff(np.array(counts)[order]) >= 0).all()
     assert max(counts) - min(counts) <= span + 1
     assert abs(np.mean(counts) - 8) <= 0.5
-    assert stored(shares[::-1], EIGHT, span)[::-1] == counts
+    assert in_order(shares[::-1], EIGHT, span)[::-1] == counts
 
 
 def test_equal_layers_keep_n():
-    assert stored([3.0, 3.0, 3.0], EIGHT, 4) == [8, 8, 8]
-    assert stored([3.0], EIGHT, 4) == [8]
+    assert in_order([3.0, 3.0, 3.0], EIGHT, 4) == [8, 8, 8]
+    assert in_order([3.0], EIGHT, 4) == [8]
 
 
 def test_stored_refuses_what_is_no_pattern():
     pattern = NMPattern(1, 4)
     message = r"^T_ARGUMENT OWL layer 0: span 2 gives N = 0, want 1 <= N < 4$"
     with pytest.raises(NmrefError, match=message):
-        stored([1.0, 5.0], pattern, 2)
+        in_order([1.0, 5.0], pattern, 2)
     with pytest.raises(NmrefError, match=r"^T_ARGUMENT OWL layer 1: span 2 gives N = 4, want"):
-        stored([1.0, 5.0], NMPattern(3, 4), 2)
+        in_order([1.0, 5.0], NMPattern(3, 4), 2)
     for span in (17, 1e300):
         with pytest.raises(NmrefError, match=r"^T_ARGUMENT OWL span: \S+, want at most 16, M$"):
-            stored([1.0, 2.0], EIGHT, span)
-        assert stored([2.0, 2.0], EIGHT, span) == [8, 8]
+            in_order([1.0, 2.0], EIGHT, span)
+        assert in_order([2.0, 2.0], EIGHT, span) == [8, 8]
     for bad in (-1, float("nan"), float("inf")):
         with pytest.raises(NmrefError, match=rf"^T_ARGUMENT OWL span: {bad}, want 0 or more$"):
-            stored([1.0, 2.0], EIGHT, bad)
+            in_order([1.0, 2.0], EIGHT, bad)
     for shares in ([], [1.0, float("nan")]):
         with pytest.raises(NmrefError, match=r"^T_ARGUMENT OWL: shares \[.*\], want a finite one"):
-            stored(shares, EIGHT, 2)
+            in_order(shares, EIGHT, 2)
+
+
+def test_a_layer_that_is_left_alone_counts_nowhere():
+    assert stored({2: 1.0, 4: 2.0, 9: 3.0}, EIGHT, 4) == {2: 6, 4: 8, 9: 10}
+    with pytest.raises(NmrefError, match=r"^T_ARGUMENT OWL layer 7: span 16 gives N = 0, want"):
+        stored({7: 1.0, 9: 3.0}, EIGHT, 16)

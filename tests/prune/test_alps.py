@@ -233,6 +233,20 @@ def test_weights_of_dead_columns_become_zero():
     assert (base.reshape(4, 8, 4).sum(axis=-1) == 2).all()
 
 
+@pytest.mark.parametrize("given", [False, True])
+def test_salient_weights_of_dead_columns_become_zero(given):
+    for seed in range(6):
+        weight, h = layer(4, 32)
+        weight += np.random.default_rng(seed).normal(size=weight.shape).astype(np.float32)
+        h[[3, 17]] = h[:, [3, 17]] = 0
+        salient = np.zeros(weight.shape, dtype=bool)
+        salient[:, [3, 5, 17]] = True
+        mask = top_n(np.abs(weight), HALF, salient) if given else None
+        found, _ = alps(weight, h, HALF, salient=salient, mask=mask)
+        assert not found[:, [3, 17]].any()
+        assert found[:, 5].all()
+
+
 def test_alps_refuses_what_does_not_fit():
     weight, h = layer(4, 32)
     salient = np.ones(weight.shape, dtype=bool)

@@ -8,9 +8,9 @@ import pytest
 
 from nmref.errors import NmrefError
 from nmref.pattern import NMPattern
-from nmref.prune.choose.equalize import SMALLEST, equalized, scale
+from nmref.prune.choose.equalize import SMALLEST, equalized, equalized_gradient, scale
 from nmref.prune.choose.mask import top_n
-from nmref.prune.choose.score import magnitude, relative, ria, wanda
+from nmref.prune.choose.score import gradient, magnitude, relative, ria, wanda
 from nmref.prune.settings import Equalization
 
 RNG = np.random.default_rng(11)
@@ -134,6 +134,21 @@ def test_wanda_of_scaled_weights_and_activations_is_wanda(direction):
     fed = equalized(weight, NORM, top, Equalization(direction, 0.5, True))
     assert not np.array_equal(fed[0], weight)
     assert np.array_equal(wanda(*fed), wanda(weight, NORM))
+
+
+@pytest.mark.parametrize("direction", ["multiply", "divide"])
+def test_the_gradient_score_of_scaled_weights_and_activations_is_its_own(direction):
+    """A gradient of W S is that of W over S, as the activations are."""
+    weight = np.sign(W) * np.float32(1)
+    slopes = np.abs(RNG.normal(size=W.shape)).astype(np.float32)
+    top = np.exp2(2 * RNG.integers(-4, 5, 16)).astype(np.float32)
+    how = Equalization(direction, 0.5, True)
+    found = gradient(
+        *equalized(weight, NORM, top, how), equalized_gradient(weight, slopes, top, how)
+    )
+    assert np.array_equal(found, gradient(weight, NORM, slopes))
+    plain = Equalization(direction, 0.5, False)
+    assert equalized_gradient(weight, slopes, top, plain) is slopes
 
 
 def test_the_column_share_of_relative_importance_does_not_feel_the_scale():

@@ -112,20 +112,21 @@ def test_text(monkeypatch):
     lines = found().text().splitlines()
     header = " ".join(lines[0].split())
     assert header == (
-        "weight count pattern outliers dense bytes with zeros packed bytes density bits/elem "
-        "T = 1 T = 64"
+        "weight count pattern outliers dense bytes with zeros packed bytes density outlier rate "
+        "bits/elem T = 1 T = 64"
     )
     entry, total = found().weights[0], found().total()
     assert lines[2].split() == [
         *("q", "1", "8:16", "16:256", "5504", "5504", str(entry.packed_nbytes)),
         f"{entry.nonzero / 1376:.4f}",
+        f"{entry.outlier_nonzero / 1376:.4f}",
         f"{8 * entry.packed_nbytes / 1376:.4f}",
         *("sparse", "(rows)", "sparse", "(panel)"),
     ]
     assert lines[6].split() == [
         *("all", "4", str(total["dense_nbytes"]), str(total["dense_nbytes"])),
         str(total["packed_nbytes"]),
-        *(f"{total['density']:.4f}", f"{total['bits_per_element']:.4f}"),
+        *(f"{total[key]:.4f}" for key in ("density", "outlier_rate", "bits_per_element")),
     ]
     assert lines[7:] == [
         "",
@@ -154,7 +155,7 @@ def test_one_line_for_a_kind(monkeypatch):
     both, gate, everything = lines(kept)
     assert both == [
         *("layers.*.up", "3", "8:16", "none", "12384", "12384", f"{total['packed_nbytes']:.0f}"),
-        *(f"{total['density']:.4f}", f"{total['bits_per_element']:.4f}"),
+        *(f"{total['density']:.4f}", "0.0000", f"{total['bits_per_element']:.4f}"),
         *("sparse", "(rows)", "sparse", "(panel)"),
     ]
     assert gate[:3] == ["layers.3.gate", "1", "8:16"]
@@ -199,11 +200,21 @@ def test_json():
     for row, entry in zip(read["weights"], found().weights, strict=True):
         assert row["dense_with_zeros_nbytes"] == row["dense_nbytes"] == entry.dense_nbytes
         assert row["density"] == entry.nonzero / entry.elements
+        assert row["outlier_rate"] == entry.outlier_nonzero / entry.elements
         assert row["bits_per_element"] == 8 * entry.packed_nbytes / entry.elements
         assert row["runs"] == {str(tokens): entry.runs(tokens) for tokens in TOKENS}
         assert row["kernels"] == {str(tokens): entry.kernels[tokens] for tokens in TOKENS}
     assert read["total"] == found().total()
     assert read["others"] == {"tensors": 2, "nbytes": 74}
+
+
+def test_a_tail_has_as_many_outliers_as_a_block():
+    """172 of 256 columns: 16 of them are 9.3 %, and the report says so."""
+    (entry,) = ledger([("q", packed(8, 172, "8:16", "16:256"))], []).weights
+    assert entry.outlier_nonzero == 8 * 16
+    assert ledger([("q", packed(8, 172, "8:16"))], []).weights[0].outlier_nonzero == 0
+    both = ledger([(n, packed(8, 172, "8:16", o)) for n, o in (("a", "16:256"), ("b", None))], [])
+    assert both.total()["outlier_rate"] == 8 * 16 / (2 * 8 * 172)
 
 
 def test_integers_stand_for_float32():

@@ -39,6 +39,7 @@ from nmref.tensor import SparseWeight
 from tests.prune.conftest import RAW, contents, make_model
 
 HALF, SALIENT = NMPattern(8, 16), NMPattern(16, 256)
+QUARTER = NMPattern(4, 16)
 RIA = Recipe(NMPattern(2, 4), SALIENT)
 RECIPES = {
     "magnitude": Recipe(HALF, score="magnitude"),
@@ -395,6 +396,27 @@ def test_an_allocation_leaves_rules_alone(checkpoint, samples):
     assert bases["up"] == {HALF}
     assert bases["gate"] == {None}
     assert len(bases["q_"]) > 1
+
+
+def test_an_allocation_counts_only_what_it_is_for(checkpoint, samples):
+    """Scores of layers or weights that rules match move no other's N."""
+    dense = (Rule("model.layers.0.*", None), Rule("model.layers.[12].mlp.*", QUARTER))
+    recipe = replace(RECIPES["allocated"], rules=dense)
+
+    def run(recipe):
+        streams = Streams(stream_shape(checkpoint, recipe, samples), None)
+        embed(checkpoint, samples, streams)
+        return layer_patterns(checkpoint, recipe, streams)
+
+    found = run(recipe)
+    heads = {name: base for name, (base, _) in found.items() if "self_attn" in name and base}
+    counts = {name: base.stored for name, base in heads.items()}
+    assert {name.split(".")[2] for name in counts} == {"1", "2"}
+    first, second = (counts[f"model.layers.{i}.self_attn.q_proj.weight"] for i in (1, 2))
+    assert abs(first - second) == 4  # the span, all of it
+    assert first + second == 16  # around N
+    everything = replace(recipe, rules=(Rule("*", QUARTER),))
+    assert {base for base, _ in run(everything).values()} == {QUARTER}
 
 
 def traced(work):

@@ -233,6 +233,20 @@ def test_a_norm_that_is_not_finite_ends_in_check_score_and_no_warning(name, bad,
         check_score(score, "layer")
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+def test_sums_that_overflow_are_no_zero_shares(axis):
+    """A share of infinity would be 0, finite, and the same for all."""
+    weight = np.ones((3, 4), np.float32)
+    weight[(slice(None), 2) if axis == 0 else (1, slice(None))] = 2e38
+    what = "column 2" if axis == 0 else "row 1"
+    total = "6e+38" if axis == 0 else "8e+38"
+    for made in (lambda: relative(weight), lambda: ria(weight, np.ones(4, np.float32))):
+        with pytest.raises(NmrefError) as error:
+            made()
+        want = f"T_SCORE {what}: weights whose sizes add up to {total}, want a sum that"
+        assert str(error.value).startswith(want)
+
+
 def test_a_score_that_overflows_ends_in_check_score():
     score = wanda(np.full((1, 2), 1e38, np.float32), np.array([1, 100], np.float32))
     with pytest.raises(NmrefError, match=r"^T_SCORE layer row 0 column 1: a score of inf"):

@@ -5,7 +5,7 @@ As the code of OWL has it for N:M: the block length M stays, N is moved around i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -33,31 +33,32 @@ def owl_shares(scores: Iterable[F32], multiple: float) -> float:
     return 100 * large / count
 
 
-def stored(shares: Sequence[float], pattern: NMPattern, span: float) -> list[int]:
-    """N of every layer: the pattern's N + round(t - mean t).
+def stored(shares: Mapping[int, float], pattern: NMPattern, span: float) -> dict[int, int]:
+    """Layer -> N: the pattern's N + round(t - mean t).
 
     t = span (D - min D) / (max D - min D)
 
-    `shares` [L] are the layers' D.  `span` is the difference between the largest and the smallest N
-    before rounding (to the nearest, halves to even).  Layers with equal shares all keep N.  The
-    mean of the result is near N, not exactly N.
+    `shares` are the layers' D; a layer that is left alone has none.  `span` is the difference
+    between the largest and the smallest N before rounding (to the nearest, halves to even).  Layers
+    with equal shares all keep N.  The mean of the result is near N, not exactly N.
 
     Raises T_ARGUMENT where a layer would keep none or all, as it must with a span above M.
 
-    >>> stored([1.0, 2.0, 3.0], NMPattern(8, 16), 4)
-    [6, 8, 10]
+    >>> stored({0: 1.0, 1: 2.0, 2: 3.0}, NMPattern(8, 16), 4)
+    {0: 6, 1: 8, 2: 10}
     """
     if not 0 <= span < np.inf:
         raise NmrefError(Code.T_ARGUMENT, "OWL span", str(span), "0 or more")
-    d = np.asarray(shares, dtype=np.float64)
+    d = np.array(list(shares.values()), dtype=np.float64)
     if d.size == 0 or not np.isfinite(d).all():
         raise NmrefError(Code.T_ARGUMENT, "OWL", f"shares {d.tolist()}", "a finite one a layer")
     width = d.max() - d.min()
     if width > 0 and span > pattern.block:
         raise NmrefError(Code.T_ARGUMENT, "OWL span", str(span), f"at most {pattern.block}, M")
     t = span * (d - d.min()) / width if width > 0 else np.zeros_like(d)
-    counts: list[int] = (pattern.stored + np.rint(t - t.mean()).astype(np.int64)).tolist()
-    for layer, count in enumerate(counts):
+    moved: list[int] = np.rint(t - t.mean()).astype(np.int64).tolist()
+    counts = {layer: pattern.stored + by for layer, by in zip(shares, moved, strict=True)}
+    for layer, count in counts.items():
         if not 1 <= count < pattern.block:
             got = f"span {span} gives N = {count}"
             want = f"1 <= N < {pattern.block}"

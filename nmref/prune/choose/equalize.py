@@ -24,8 +24,8 @@ maxima
 RIA's share of a column, |W_ij| / sum_r |W_rj|, does not feel the scale of the column: only its
 share of the row and the activation norm do.
 
-The defaults are the reading that measures best on SmolLM2-135M, by errors of single layers and by
-perplexity (docs/pruning.md).
+The defaults are the reading with the smallest errors of single layers on SmolLM2-135M
+(docs/pruning.md, which has perplexities too).
 """
 
 from __future__ import annotations
@@ -66,6 +66,20 @@ def scale(weight: F32, column_max: F32, power: float) -> F32:
         want = "a finite one above 0, of finite activations"
         raise NmrefError(Code.T_SCORE, f"column {column}", got, want)
     return factor
+
+
+def equalized_gradient(weight: F32, gradient_norm: F32, column_max: F32, how: Equalization) -> F32:
+    """Gradient norms [R, K] beside what `equalized` gives: they go with the activation norms.
+
+    The gradient is a sum of products with x, so it is scaled where and as x is; else
+    `score.gradient` would weigh one against the other in two units.
+    Shapes: weight and gradient_norm [R, K], column_max [K].  Raises as `scale` does.
+    """
+    if not how.scale_activation:
+        return gradient_norm
+    s = scale(weight, column_max, how.power)
+    with np.errstate(over="ignore", under="ignore"):  # score.check_score reports it
+        return gradient_norm / s if how.direction == "multiply" else gradient_norm * s
 
 
 def equalized(weight: F32, column_norm: F32, column_max: F32, how: Equalization) -> tuple[F32, F32]:

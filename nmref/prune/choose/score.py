@@ -2,7 +2,7 @@
 
 RIA with exponent 0.5 is the paper's score and the default; magnitude, Wanda, RIA without
 activations and the gradient score are what it is compared to.  One score serves both choices, the
-outliers first and then N:M among the rest (`salient`); the paper says "the RIA method on scaled
+outliers first and then N:M among the rest (`mask.split`); the paper says "the RIA method on scaled
 weights" for both.  `equalize` makes the scaled weights.
 
 Zero columns and rows have score 0, which is a rank like any other: equal scores go to the lower
@@ -54,10 +54,10 @@ def relative(weight: F32) -> F32:
 
     A column or row of zeros has importance 0.  Sums are float64 and rounded once, so that the
     order of the addition cannot change a mask.
+    Raises T_SCORE: a sum that float32 does not hold.
     """
     size = np.abs(weight)
-    by_column = size.sum(axis=0, keepdims=True, dtype=np.float64).astype(np.float32)  # [1, K]
-    by_row = size.sum(axis=1, keepdims=True, dtype=np.float64).astype(np.float32)  # [R, 1]
+    by_column, by_row = _total(size, 0, "column"), _total(size, 1, "row")  # [1, K], [R, 1]
     importance: F32 = _share(size, by_column) + _share(size, by_row)
     return importance
 
@@ -70,7 +70,8 @@ def ria(weight: F32, column_norm: F32, exponent: float = RIA_EXPONENT) -> F32:
 
     Shapes: weight [R, K], column_norm [K] = ||X_:,j|| over the calibration tokens -> [R, K].
     A common factor of all norms changes no mask; exponent 0 is `relative`.
-    Raises T_ARGUMENT: not one norm per column, an exponent below 0 or past float32.
+    Raises T_ARGUMENT: not one norm per column, an exponent below 0 or past float32; T_SCORE as
+    `relative`.
     """
     check_columns(column_norm, weight, "column norms")
     if not exponent >= 0:
@@ -127,6 +128,16 @@ def check_score(score: F32, name: str) -> None:
         got = f"a score of {'NaN' if np.isnan(value) else value}"
         where = f"{name} row {row} column {column}"
         raise NmrefError(Code.T_SCORE, where, got, "finite activations")
+
+
+def _total(size: F32, axis: int, what: str) -> F32:
+    """Of all columns or rows.  An infinite one would make each share 0, and all scores equal."""
+    total = size.sum(axis=axis, keepdims=True, dtype=np.float64)
+    for place in np.flatnonzero(np.isfinite(total) & (total > np.finfo(np.float32).max))[:1]:
+        got = f"weights whose sizes add up to {total.flat[place]:.3g}"
+        raise NmrefError(Code.T_SCORE, f"{what} {place}", got, "a sum that float32 holds")
+    rounded: F32 = total.astype(np.float32)
+    return rounded
 
 
 def _share(size: F32, total: F32) -> F32:

@@ -28,7 +28,8 @@ class Entry:
     ----------
     pattern, outliers : "dense" and "none" where the tensor is stored as it was.
     dense_nbytes : of the dense tensor; filling it with zeros changes nothing of that.
-    nonzero : stored values that are not zero.
+    nonzero : stored values that are not zero; outlier_nonzero : those of them that are outliers.
+        A tail of fewer than 256 columns takes n outliers too, so their rate is n / 256 or more.
     kernels : tokens at once -> the kernel for float32 activations on this machine.
     """
 
@@ -39,6 +40,7 @@ class Entry:
     dense_nbytes: int
     packed_nbytes: int
     nonzero: int
+    outlier_nonzero: int
     kernels: dict[int, str]
 
     @property
@@ -56,7 +58,7 @@ class Entry:
 
 HEADER = (
     *("weight", "count", "pattern", "outliers", "dense bytes", "with zeros", "packed bytes"),
-    *("density", "bits/elem", *(f"T = {tokens}" for tokens in TOKENS)),
+    *("density", "outlier rate", "bits/elem", *(f"T = {tokens}" for tokens in TOKENS)),
 )
 
 
@@ -75,7 +77,9 @@ class Ledger:
     other_nbytes: int
 
     def total(self) -> dict[str, float]:
-        """Sums over `weights`: elements, dense, dense with zeros, packed bytes, density, bits."""
+        """Sums over `weights`: elements, dense, dense with zeros and packed bytes; and of all
+        together density, rate of outliers, bits.
+        """
         return _total(self.weights)
 
     def text(self, every: bool = False) -> str:
@@ -97,6 +101,7 @@ class Ledger:
             | {
                 "dense_with_zeros_nbytes": entry.dense_nbytes,
                 "density": _rate(entry.nonzero, entry.elements),
+                "outlier_rate": _rate(entry.outlier_nonzero, entry.elements),
                 "bits_per_element": _rate(8 * entry.packed_nbytes, entry.elements),
                 "kernels": {str(tokens): kernel for tokens, kernel in entry.kernels.items()},
                 "runs": {str(tokens): entry.runs(tokens) for tokens in entry.kernels},
@@ -116,6 +121,7 @@ class Ledger:
 
 
 _SIZES = ("dense_nbytes", "dense_with_zeros_nbytes", "packed_nbytes")
+_RATES = ("density", "outlier_rate", "bits_per_element")
 
 
 def ledger(tensors: Iterable[tuple[str, SparseWeight | Array]], linears: Iterable[str]) -> Ledger:
@@ -140,7 +146,7 @@ def ledger(tensors: Iterable[tuple[str, SparseWeight | Array]], linears: Iterabl
 
 
 def _sparse(name: str, weight: SparseWeight) -> Entry:
-    ready, spec = Prepared(weight), weight.spec
+    ready, spec, outliers = Prepared(weight), weight.spec, weight.outlier_count()
     return Entry(
         name=name,
         shape=weight.shape,
@@ -148,7 +154,8 @@ def _sparse(name: str, weight: SparseWeight) -> Entry:
         outliers="none" if spec.outliers is None else str(spec.outliers.pattern),
         dense_nbytes=prod(weight.shape) * CONTAINER_DTYPES[spec.dense_dtype].itemsize,
         packed_nbytes=weight.nbytes,
-        nonzero=_nonzero(weight.base.values) + weight.outlier_count(),
+        nonzero=_nonzero(weight.base.values) + outliers,
+        outlier_nonzero=outliers,
         kernels={tokens: choose(ready, tokens, "F32").kernel for tokens in TOKENS},
     )
 
@@ -156,7 +163,7 @@ def _sparse(name: str, weight: SparseWeight) -> Entry:
 def _dense(name: str, tensor: Array) -> Entry:
     kernels = dict.fromkeys(TOKENS, DENSE_KERNEL)
     size = tensor.nbytes
-    return Entry(name, tensor.shape, "dense", "none", size, size, _nonzero(tensor), kernels)
+    return Entry(name, tensor.shape, "dense", "none", size, size, _nonzero(tensor), 0, kernels)
 
 
 def _nonzero(values: Array) -> int:
@@ -185,7 +192,7 @@ def _figures(entries: Sequence[Entry]) -> list[str]:
     """Bytes, density and bits of all of them."""
     total = _total(entries)
     sizes = [f"{total[key]:.0f}" for key in _SIZES]
-    return [*sizes, f"{total['density']:.4f}", f"{total['bits_per_element']:.4f}"]
+    return [*sizes, *(f"{total[key]:.4f}" for key in _RATES)]
 
 
 def _total(entries: Sequence[Entry]) -> dict[str, float]:
@@ -193,12 +200,14 @@ def _total(entries: Sequence[Entry]) -> dict[str, float]:
     packed = sum(entry.packed_nbytes for entry in entries)
     elements = sum(entry.elements for entry in entries)
     kept = sum(entry.nonzero for entry in entries)
+    outliers = sum(entry.outlier_nonzero for entry in entries)
     return {
         "elements": elements,
         "dense_nbytes": dense,
         "dense_with_zeros_nbytes": dense,
         "packed_nbytes": packed,
         "density": _rate(kept, elements),
+        "outlier_rate": _rate(outliers, elements),
         "bits_per_element": _rate(8 * packed, elements),
     }
 

@@ -218,8 +218,7 @@ def _item(
         return Item(name, 1, shape, dtype, "dense", "none", dense, dense)
     rows, columns = shape
     out = OutlierSpec(outliers, dtype, "idx8") if outliers and place == "structured" else None
-    parts = WeightSpec((rows, columns), base, dtype, out).part_shapes().values()
-    packed = sum(prod(part) * CONTAINER_DTYPES[kind].itemsize for kind, part in parts)
+    packed = WeightSpec((rows, columns), base, dtype, out).nbytes
     text = "none" if outliers is None else str(outliers)
     if outliers is not None and place != "structured":
         packed += _csr_bytes(rows, columns, outliers, dtype)

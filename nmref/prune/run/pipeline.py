@@ -118,15 +118,15 @@ def layer_patterns(
 ) -> dict[str, Patterns]:
     """Base and outlier pattern of every linear: rules, and OWL's N of every layer if asked for.
 
-    OWL's N is for the weights that no rule matches.  OWL looks at the dense model: the samples go
-    through all of it once.  Uses up `streams`.
+    OWL's N is for the weights that no rule matches, and by their scores alone.  It looks at the
+    dense model: the samples go through all of it once.  Uses up `streams`.
     """
     config = checkpoint.config
     patterns = assign(recipe, linear_names(config))
     how = recipe.allocate
     if how is None:
         return patterns
-    shares = []
+    shares: dict[int, float] = {}
     for layer in range(config.num_hidden_layers):
         report(layer, "allocate")
         dense = _block_weights(checkpoint, layer)
@@ -135,17 +135,20 @@ def layer_patterns(
             put=streams.outputs.__setitem__,
             threads=threads,
         )
-        names = [name for name in linear_names(config) if name in dense]
+        names = [name for name in patterns if name in dense and rule_of(recipe, name) is None]
         scores = [wanda(dense[name], seen[llama.input_tap(name)].norm) for name in names]
-        shares.append(allocate.owl_shares(scores, how.multiple))
+        if scores:
+            shares[layer] = allocate.owl_shares(scores, how.multiple)
         streams.advance()
         _release(checkpoint, dense)
         del dense, seen, scores  # gone before the next layer is read
+    if not shares:  # rules match every weight
+        return patterns
     counts = allocate.stored(shares, recipe.pattern, how.span)
     for name, (_, outliers) in patterns.items():
         if rule_of(recipe, name) is None:
             layer = int(name.split(".")[2])
-            patterns[name] = NMPattern(int(counts[layer]), recipe.pattern.block), outliers
+            patterns[name] = NMPattern(counts[layer], recipe.pattern.block), outliers
     return patterns
 
 

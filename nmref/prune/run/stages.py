@@ -101,6 +101,10 @@ def _score(
     norm = None if inputs is None else inputs.norm
     if recipe.equalize is not None:
         used = _given(inputs, "equalization")
+        if gradient_norm is not None:
+            gradient_norm = equalize.equalized_gradient(
+                *(weight, gradient_norm, used.largest, recipe.equalize)
+            )
         weight, norm = equalize.equalized(weight, used.norm, used.largest, recipe.equalize)
     if recipe.score == "magnitude":
         return score.magnitude(weight)

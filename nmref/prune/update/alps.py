@@ -9,6 +9,10 @@ every M columns that minimises tr (W - D) H (W - D)^T, by steps that need only (
 
 rho starts small and grows by what the mask still changes, until it does not.  Then the weights that
 stay are solved for by conjugate gradients.
+
+The constants are those of the authors' code.  Other than there, the last D is the result and not
+the N:M choice of the last B; all begins again at a smaller rho where nothing at all changed, too;
+nothing ends before rho has grown; and damping and dead columns are as in SparseGPT's code.
 """
 
 from __future__ import annotations
@@ -34,12 +38,12 @@ CHECK = 3
 """Steps between two looks at the mask."""
 
 GROWTH = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))
-"""Where more than this share of the stored weights changed between two looks, rho grows by this."""
+"""Where more than this share of the stored weights changed between two looks, rho grows by this.
+One weight that goes for another that comes counts as two changes."""
 
 TOO_STIFF = 0.005
-"""A rho that lets no more than this share change from the beginning is too large: a fifth of it.
-This, SETTLED and where D begins (the N:M choice of the dense weights) are ours; the original ends
-only when the mask is stable, at the same error in our trials."""
+"""A rho that lets no more than this share change from the beginning is too large: all begins again
+with a fifth of it."""
 
 SETTLED, EARLIEST = 0.0003, 30
 """From this step on, a smaller change ends it."""
@@ -118,7 +122,8 @@ def alps(
         steps = REFIT_STEPS
     else:
         start, base, steps = dense, mask.copy(), MASK_STEPS
-    return refit(dense, spectrum.matrix, base | outside, start, steps) / spectrum.scale, base
+    kept = (base | outside) & ~spectrum.dead
+    return refit(dense, spectrum.matrix, kept, start, steps) / spectrum.scale, base
 
 
 def admm(
