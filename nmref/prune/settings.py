@@ -43,7 +43,7 @@ class Tuning:
     batch: int = 2
     """Samples of one step."""
     rate: float = 1e-3
-    """At the beginning; the original's 2e-4 is for ten times as many steps."""
+    """At the beginning; the original's 2e-4 is for five to ten times as many steps."""
     betas: tuple[float, float] = (0.9, 0.95)
     epsilon: float = 1e-8
     decay: float = 0.1
