@@ -14,6 +14,16 @@ def markdown(header: list[str], lines: Iterable[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (header, rule, *lines))
 
 
+def ties(models: Found) -> str:
+    """Share of blocks where magnitude cannot tell which weight goes."""
+    patterns = next(iter(models.values()))["ties"]
+    lines = [
+        [model, *(f"{100 * found['ties'][pattern]:.1f} %" for pattern in patterns)]
+        for model, found in models.items()
+    ]
+    return markdown(["equal sizes where N ends", *patterns], lines)
+
+
 def factors(models: Found) -> str:
     """Means over the linears: the factors of Eq. 2, others, and the error with each."""
     head = ["model, pattern", "Eq. 2, rest", "Eq. 2, dense", "restores power", "least error"]
@@ -76,6 +86,7 @@ def _perplexity(value: float) -> str:
 
 
 LAYER_TABLES: dict[str, Callable[[Found], str]] = {
+    "layer_ties": ties,
     "layer_factors": factors,
     "layer_scan": scan,
     "layer_groups": groups,

@@ -90,6 +90,7 @@ def measure(checkpoint: Checkpoint, model: Path, data: Path | None) -> Found:
     return {
         "text": "its own" if data is None else "WikiText-2",
         "linears": len(seen),
+        "ties": ties(seen),
         "correction": correction(seen),
         "equalization": equalization(seen),
         "scan": scan(checkpoint, samples, valid),
@@ -151,6 +152,22 @@ def dense_layers(checkpoint: Checkpoint, samples: list[list[int]]) -> Iterator[L
             if name.startswith(f"model.layers.{layer}."):
                 weight = np.asarray(weights[name], dtype=np.float32)
                 yield Layer(name, weight, seen[llama.input_tap(name)])
+
+
+def ties(layers: list[Layer]) -> Found:
+    """By pattern: the share of whole blocks where sizes are equal just where N ends."""
+    found: Found = {}
+    for pattern in PATTERNS:
+        equal = total = 0
+        for layer in layers:
+            rows, columns = layer.weight.shape
+            whole = np.abs(layer.weight[:, : columns - columns % pattern.block])
+            ordered = np.sort(whole.reshape(rows, -1, pattern.block), axis=-1)
+            cut = pattern.block - pattern.stored
+            equal += int((ordered[..., cut - 1] == ordered[..., cut]).sum())
+            total += ordered[..., 0].size
+        found[str(pattern)] = round(equal / total, 5) if total else 0.0
+    return found
 
 
 def correction(layers: list[Layer]) -> Found:

@@ -61,6 +61,14 @@ def test_the_least_error_is_at_factor_1_where_inputs_are_white() -> None:
         assert corrected(one, HALF, outliers)["factor least"] == pytest.approx(1, abs=1e-5)
 
 
+def test_ties_are_where_n_ends() -> None:
+    weight = np.array([[1, 2, -2, 3], [5, 1, 1, 4], [1, 2, 3, 4]], dtype=np.float32)
+    tail = np.full((3, 2), 7, dtype=np.float32)  # no whole block
+    seen = Statistics.of(np.ones((2, 6), dtype=np.float32))
+    found = layers.ties([Layer("w", np.concatenate((weight, tail), axis=1), seen)] * 2)
+    assert found["2:4"] == round(1 / 3, 5)  # 2 and -2; not 1 and 1
+
+
 def test_equalization_has_every_reading_and_none() -> None:
     one, _ = layer()
     found = layers.equalization([one])

@@ -50,6 +50,7 @@ def layers() -> dict:
         "models": {
             model: {
                 "correction": {label: numbers(means) for label in ("2:4", "8:16 + 16:256")},
+                "ties": numbers(("2:4", "8:16")),
                 "equalization": numbers(("none", "divide")),
                 "scan": {
                     **numbers(["dense"]),
@@ -171,7 +172,7 @@ def leaves(found: dict, path: tuple[str, ...] = ()) -> Iterable[tuple[str, ...]]
 def test_every_figure_of_a_layer_is_on_the_page() -> None:
     before = page(figures(), layers())
     paths = [path for path in leaves(layers()) if path[-1] not in {"factor one", "error power"}]
-    assert len(paths) == 46
+    assert len(paths) == 50
     for path in paths:
         found = deepcopy(layers())
         inner = found
