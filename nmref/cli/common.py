@@ -48,7 +48,10 @@ def note(text: str) -> None:
 
 def positive(text: str) -> int:
     """Argument type: a whole number, at least 1."""
-    value = int(text)
+    try:
+        value = int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number") from None
     if value < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
     return value

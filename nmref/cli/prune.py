@@ -46,7 +46,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     text.add_argument("--samples", type=positive, help=f"windows of the text ({SAMPLES})")
     text.add_argument("--seqlen", type=positive, help=f"tokens in a window ({LENGTH})")
     work = parser.add_argument_group("the run")
-    work.add_argument("--plan", action="store_true", help="say what would be done, and end")
+    work.add_argument(
+        "--plan",
+        action="store_true",
+        help="say what would be done, from sizes alone: neither text nor weights are read",
+    )
     work.add_argument("--mask", type=Path, metavar="FILE", help="keep these masks; choose nothing")
     work.add_argument("--save-mask", type=Path, metavar="FILE", help="write the masks, too")
     work.add_argument("--restart", action="store_true", help="do not go on with OUT.unfinished")
@@ -102,7 +106,8 @@ def _plan(
     from nmref.prune.report.plan import plan
 
     windows = _windows(args, saved.calibration)
-    found = plan(checkpoint, saved.recipe, *windows, threads=args.threads, given=given)
+    text = 0 if args.calibration is None else args.calibration.stat().st_size
+    found = plan(checkpoint, saved.recipe, *windows, threads=args.threads, given=given, text=text)
     if args.json:
         print_json(found.as_dict())
     else:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 PRESETS = ("paper", "fast", "sparsegpt", "best")
 
-CHOOSING = ("pattern", "outliers", "score", "equalize", "permute", "owl")
+CHOOSING = ("pattern", "outliers", "score", "exponent", "equalize", "permute", "owl")
 """Options of what is chosen, which given masks leave nothing to choose for."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import BinaryIO
 
 from nmref.errors import Code, NmrefError
+
+_NO_ROOM = (errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC))
 
 
 @contextmanager
@@ -25,7 +28,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     temporary = Path(name)
     try:
-        with os.fdopen(handle, "w+b") as file:
+        with naming(path), os.fdopen(handle, "w+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -38,20 +41,38 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 
 @contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
+def new_folder(path: Path, temporary: Path | None = None) -> Iterator[Path]:
     """An empty folder to fill; it becomes `path` when the block ends without an exception.
 
+    `temporary` is where it lies until then, on the same file system; what is there already goes.
+    Else it lies beside `path`, under a name of its own.
     Raises T_FILE where `path` exists already, unless it is an empty folder.
     """
     check_new(path)
-    temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part"))
+    if temporary is None:
+        temporary = Path(tempfile.mkdtemp(".part", f".{path.name}.", path.parent))
+    else:
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir()
     try:
-        yield temporary
+        with naming(path):
+            yield temporary
         temporary.chmod(0o777 & ~_umask())
         temporary.replace(path)
         _sync_folder(path.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """A full disk is told with the file that had no room; a write by number does not say it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno in _NO_ROOM:
+            error.filename = str(path)
         raise
 
 

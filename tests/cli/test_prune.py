@@ -64,6 +64,8 @@ OPTIONS = {
     "--pattern 2:4": replace(DEFAULT, pattern=NMPattern(2, 4)),
     "--outliers 4:256": replace(DEFAULT, outliers=NMPattern(4, 256)),
     "--outliers none": replace(DEFAULT, outliers=None),
+    "--exponent 0": replace(DEFAULT, exponent=0.0),
+    "--owl 0": replace(DEFAULT, allocate=Allocation(span=0.0)),
     **{
         f"--score {name}": replace(DEFAULT, score=name)
         for name in ("magnitude", "wanda", "relative", "ria", "gradient")
@@ -161,7 +163,7 @@ BAD = {
     "--pattern 8-16": r"T_ARGUMENT pattern: '8-16', want N:M",
     "--pattern 16:256": r"T_ARGUMENT base pattern: 16:256",
     "--outliers 5:256": r"T_ARGUMENT outlier pattern: 5:256",
-    "--exponent -1": r"T_ARGUMENT exponent: -1\.0, want a number from 0 up",
+    "--exponent -1": r"T_ARGUMENT exponent: -1\.0, want a number from 0 to 3\.403e\+38",
     "--exponent nan": r"T_ARGUMENT exponent: nan",
     "--mask m --pattern 2:4": r"T_ARGUMENT --pattern: given with --mask, want one of them",
     "--mask m --outliers none": r"T_ARGUMENT --outliers: given with --mask",
@@ -333,8 +335,8 @@ def test_a_text_from_a_pipe(model, calibration, text, tmp_path):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ("--exponent 1e39", r"T_ARGUMENT \S+ RIA exponent: 1e\+39, want a number that float32"),
-        ("--owl 1e300", r"T_ARGUMENT OWL span: 1e\+300, want at most 16, M"),
+        ("--exponent 1e39", r"T_ARGUMENT exponent: 1e\+39, want a number from 0 to 3\.403e\+38"),
+        ("--owl 1e300", r"T_ARGUMENT allocate\.span: 1e\+300, want at most 16, M"),
         ("--recipe damped", r"T_ARGUMENT layers\.0\.attn_norm damping: 1e\+40 of a mean of "),
         ("--ebft --rate 1e39", r"T_SCORE model\.layers\.0"),
     ],
@@ -728,3 +730,145 @@ def test_a_packed_source_is_refused_by_a_plan_too(model, tmp_path, capsys):
     assert run(model, tmp_path / "packed", *MAGNITUDE) == 0
     line = refuse(["prune", tmp_path / "packed", tmp_path / "out", *MAGNITUDE, "--plan"], capsys)
     assert line.endswith("packed: a packed model, want a dense checkpoint")
+
+
+def test_as_many_threads_as_asked_for(model, calibration, tmp_path, monkeypatch, capsys):
+    args = _parser("prune").parse_args(["prune", "A", "B", "--threads", "1024"])
+    assert args.threads == command.MOST_THREADS == 1024
+    words = [model, tmp_path / "out", *calibration, *STAGES["best"]]
+    assert run(*words, "--plan", "--json", "--threads", 3) == 0
+    assert json.loads(capsys.readouterr().out)["threads"] == 3
+    monkeypatch.delattr("nmref.linear.parallel.default_threads")  # nothing asks for them
+    assert run(*words, "--threads", 1) == 0
+
+
+def test_a_plan_is_of_the_text_of_its_recipe(model, tmp_path, capsys):
+    path = tmp_path / "recipe.toml"
+    path.write_text(dumps(DEFAULT, Calibration("text.txt", "0" * 64, 3, 5)), "utf-8")
+    assert run(model, tmp_path / "out", "--recipe", path, "--plan", "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["samples"], found["length"]) == (3, 5)
+
+
+def test_whatever_ends_a_run_that_can_go_on_it_is_said(
+    model, calibration, tmp_path, monkeypatch, capsys
+):
+    def progress(bar):
+        def report(layer, stage):
+            if layer == 1:
+                raise MemoryError
+
+        return report
+
+    with monkeypatch.context() as patch:
+        patch.setattr(command, "_progress", progress)
+        with pytest.raises(MemoryError):
+            run(model, tmp_path / "out", *calibration)
+    said = f"the same command goes on from {work_folder(tmp_path / 'out')}"
+    assert said in capsys.readouterr().err.splitlines()
+
+
+def test_the_bar_catches_up_with_what_was_done(model, calibration, tmp_path, monkeypatch):
+    target, show, seen = tmp_path / "out", command._progress, []
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 1, "calibrate")
+        assert run(model, target, *calibration) == 130
+
+    def progress(bar):
+        inner = show(bar)
+
+        def report(number, said):
+            inner(number, said)
+            seen.append((number, said == "done", bar.n))
+
+        return report
+
+    monkeypatch.setattr(command, "_progress", progress)
+    assert run(model, target, *calibration) == 0
+    assert seen
+    assert all((number, n) == (1, 1 + done) for number, done, n in seen)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"short", r"T_TEXT {0} calibration text: 5 tokens, want 2 x 16 = 32$"),
+        (b"x" * 40 + b"\xff", r"T_FILE {0}: invalid UTF-8 at byte 40, want a calibration text in "),
+        (None, r"T_FILE {0}: No such file or directory, want a calibration text$"),
+    ],
+)
+def test_a_bad_text_is_one_line(data, message, model, text, calibration, tmp_path, capsys):
+    text.unlink() if data is None else text.write_bytes(data)
+    line = refuse(["prune", model, tmp_path / "out", *calibration], capsys)
+    assert re.match(message.format(re.escape(str(text))), line), line
+    assert not work_folder(tmp_path / "out").exists()
+
+
+def test_lines_may_end_in_either_way(model, text, calibration, tmp_path):
+    """The same tokens, whatever system the text was written on."""
+    files = []
+    for name, end in (("lf", b"\n"), ("crlf", b"\r\n")):
+        text.write_bytes(end.join([b"the quick brown fox"] * 9))
+        assert run(model, tmp_path / name, *calibration) == 0
+        files.append((tmp_path / name / "model.nmref.safetensors").read_bytes())
+    assert files[0] == files[1]
+
+
+def test_no_special_tokens_in_the_calibration(model, text, calibration, tmp_path):
+    assert run(model, tmp_path / "plain", *calibration) == 0
+    path = model / "tokenizer.json"
+    tokenizer = json.loads(path.read_text("utf-8"))
+    first = {"SpecialToken": {"id": "!", "type_id": 0}}
+    rest = {"Sequence": {"id": "A", "type_id": 0}}
+    tokenizer["post_processor"] = {
+        "type": "TemplateProcessing",
+        "single": [first, rest],
+        "pair": [first, rest, {"Sequence": {"id": "B", "type_id": 1}}],
+        "special_tokens": {"!": {"id": "!", "ids": [0], "tokens": ["!"]}},
+    }
+    path.write_text(json.dumps(tokenizer), "utf-8")
+    assert run(model, tmp_path / "template", *calibration) == 0
+    files = [tmp_path / name / "model.nmref.safetensors" for name in ("plain", "template")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_masks_are_not_saved_in_the_source_by_way_of_a_link(model, calibration, tmp_path, capsys):
+    """Neither is a link in it one to write through: the file would take the link's place."""
+    masks, link = tmp_path / "masks", tmp_path / "link"
+    assert run(model, tmp_path / "a", *calibration, "--save-mask", masks) == 0
+    link.symlink_to(model)
+    (model / "masks").symlink_to(masks)
+    before = snapshot(tmp_path)
+    for source, path in ((link, model / "new"), (model, link / "new"), (model, model / "masks")):
+        words = ["prune", source, tmp_path / "out", *calibration, "--save-mask", path]
+        line = refuse(words, capsys)
+        assert line == f"T_FILE {path}: a path in {source}, want one outside it"
+    assert snapshot(tmp_path) == before
+    assert (model / "masks").is_symlink()
+
+
+def test_a_plan_refuses_masks_with_a_permutation(model, calibration, saved, tmp_path, capsys):
+    masks = tmp_path / "masks"
+    assert run(model, tmp_path / "a", *calibration, "--save-mask", masks) == 0
+    saved.write_text(dumps(replace(DEFAULT, permute="heuristic")), "utf-8")
+    words = ["prune", model, tmp_path / "b", "--recipe", saved, "--mask", masks, "--plan"]
+    assert refuse(words, capsys) == 'T_ARGUMENT permute: "heuristic" with given masks, want "none"'
+
+
+def test_bad_masks_are_refused_before_the_text_is_read(model, tmp_path, capsys):
+    name = "model.layers.0.mlp.up_proj.weight"
+    base = np.zeros((1, 24), dtype=bool)
+    maskfile.write(tmp_path / "masks", {name: maskfile.Mask(base, None, HALF)})
+    words = ["prune", model, tmp_path / "out", "--mask", tmp_path / "masks", "--ebft"]
+    for more in ([], ["--plan"], ["--calibration", tmp_path / "nowhere"]):
+        line = refuse([*words, *more], capsys)
+        assert line == f"T_ARGUMENT mask {name}: shape [1, 24], want [44, 24]"
+
+
+def test_a_plan_counts_the_text(model, text, calibration, tmp_path, capsys):
+    text.write_text("the quick brown fox " * 10**5, "utf-8")
+    assert run(model, tmp_path / "out", *calibration, "--plan", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["peak_memory_nbytes"] > 140 * 2 * 10**6
+    text.unlink()
+    line = refuse(["prune", model, tmp_path / "out", *calibration, "--plan"], capsys)
+    assert line == f"T_FILE {text}: No such file or directory, want it to work"

@@ -214,3 +214,17 @@ def test_the_number_of_threads_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("NMREF_THREADS", "none")
     with pytest.raises(NmrefError, match=r"^T_ARGUMENT NMREF_THREADS: 'none', want 1 or more$"):
         list(in_order(lambda i: i, range(3)))
+
+
+def test_blas_has_one_thread_until_the_last_of_several_is_out():
+    """In whatever order they come and go."""
+    with threadpool_limits(2, "blas"):
+        if blas_threads() != [2] * len(blas_threads()):
+            pytest.skip("a BLAS with one thread only")
+        for order in ((0, 1), (1, 0)):
+            both = [in_order(lambda i: i, range(9), 1) for _ in range(2)]
+            assert [next(results) for results in both] == [0, 0]
+            both[order[0]].close()
+            assert set(blas_threads()) == {1}
+            both[order[1]].close()
+            assert set(blas_threads()) == {2}

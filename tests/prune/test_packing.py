@@ -200,7 +200,9 @@ def test_somebody_elses_folder_is_left_alone(checkpoint, tmp_path):
     other = work_folder(tmp_path / "out")
     other.mkdir()
     (other / "thesis.txt").write_text("all of it")
-    with pytest.raises(NmrefError, match=r"^T_FILE .*out\.unfinished: what another run left"):
+    with pytest.raises(
+        NmrefError, match=r"^T_FILE .*out\.unfinished: something without state.json"
+    ):
         prune(checkpoint, tmp_path / "out", RECIPES["magnitude"], [])
     assert contents(other) == {"thesis.txt": b"all of it"}
 

@@ -14,6 +14,7 @@ from nmref.model.checkpoint import open_checkpoint, write_checkpoint
 from nmref.model.config import LINEAR_KINDS, expected_shapes, linear_names, parse_config
 from nmref.pattern import NMPattern
 from nmref.prune.choose.mask import split
+from nmref.prune.masks.maskfile import Mask
 from nmref.prune.report.estimate import (
     PER_WEIGHT,
     PROCESS,
@@ -24,7 +25,7 @@ from nmref.prune.report.estimate import (
     memory,
     seconds,
 )
-from nmref.prune.report.plan import grouped, plan
+from nmref.prune.report.plan import _time, grouped, plan
 from nmref.prune.settings import Allocation, Equalization, Recipe, Rule, Solver, Tuning
 
 HALF, SALIENT = NMPattern(8, 16), NMPattern(16, 256)
@@ -183,7 +184,7 @@ def test_what_cannot_be_done_is_said(model):
         (ria, 0, 16, "samples: 0, want at least 1, for this recipe"),
         (ria, 1, 65, "length: 65 tokens, want 1 to 64, the model's context"),
         (ria, 1, 0, "length: 0 tokens, want 1 to 64, the model's context"),
-        (replace(ria, exponent=-1.0), 1, 1, "exponent: -1.0, want a number from 0 up"),
+        (replace(ria, exponent=-1.0), 1, 1, r"exponent: -1.0, want a number from 0 to 3\.403e\+38"),
         (
             replace(ria, rules=(Rule("x", None),)),
             *(1, 1, r"rules\[0\].match: 'x' matches no weight, want a glob .*"),
@@ -331,3 +332,63 @@ def test_stories260k(shared_data):
         blocks, wide = ceil(columns / 16), ceil(columns / 256)
         codes = rows * ceil(blocks * 14 / 8)
         assert item.packed_nbytes == codes + rows * (blocks * 8 * 4 + wide * 16 * 5)
+
+
+def test_activations_lie_where_the_plan_is_told(model):
+    recipe, stream = Recipe(HALF, tune=Tuning(teacher="dense")), 4 * 2 * 16 * 40
+    for mapped, in_memory, on_disk in ((True, 0, 4 * stream), (False, 4 * stream, 0)):
+        found = planned(model, recipe, 2, 16, mapped=mapped)
+        assert (found.memory["streams"], found.disk["streams"]) == (in_memory, on_disk)
+
+
+def test_given_masks_need_no_text_and_are_those_that_can_be_packed(model):
+    name = linear_names(CONFIG)[0]
+    base, salient = np.zeros((2, *model.tensors[name].shape), dtype=bool)
+    found = planned(model, Recipe(HALF), given={name: Mask(base, salient, HALF, SALIENT)})
+    assert (found.samples, found.length) == (0, 0)
+    patterns = {item.name: (item.pattern, item.outliers) for item in found.linears}
+    assert patterns.pop(name) == ("8:16", "16:256")
+    assert set(patterns.values()) == {("dense", "none")}
+    assert list(patterns) == linear_names(CONFIG)[1:]
+    for mask in (Mask(base), Mask(base, salient, HALF), Mask(base, salient, None, SALIENT)):
+        with pytest.raises(NmrefError, match=f"^T_ARGUMENT {name}: a mask without N:M, want one"):
+            planned(model, Recipe(HALF), given={name: mask})
+
+
+def test_what_differs_is_a_group_of_its_own(model):
+    one, other = planned(model, Recipe(HALF, SALIENT, score="magnitude")).linears[::7]
+    assert [group.count for group in grouped([one, other])] == [2]
+    for change in ({"dtype": "F16"}, {"pattern": "2:4"}, {"outliers": "none"}, {"shape": (40, 8)}):
+        assert [group.count for group in grouped([one, replace(other, **change)])] == [1, 1]
+
+
+def test_times_are_minutes_from_90_seconds_on():
+    times = [_time(passed) for passed in (0.04, 60, 89.9, 90)]
+    assert times == ["0.0 s", "60.0 s", "89.9 s", "1.5 min"]
+
+
+def test_disk_has_room_for_the_outliers_of_a_rule():
+    ruled = replace(RIA, rules=(Rule("*.1.*", HALF, SALIENT),))
+    assert disk(job(ruled), 0)["masks"] == 2 * disk(job(RIA), 0)["masks"]
+
+
+def test_fewer_iterations_of_alps_are_faster():
+    rates = Rates(3e9, 2e8, 2)
+    solves = [
+        seconds(job(replace(RIA, solver=Solver("alps", iterations=n))), rates)["solve"]
+        for n in (100, 200, 300)
+    ]
+    assert solves[2] - solves[1] == pytest.approx(solves[1] - solves[0])
+    assert solves[1] - solves[0] == pytest.approx(
+        2 * 25 * sum(4 * r * k**2 for r, k in LINEARS) / 3e9
+    )
+
+
+def test_a_long_text_is_the_largest_part(model):
+    """It is made into tokens before there is a block in memory."""
+    none, some, much = (planned(model, RIA, 2, 16, text=size) for size in (0, 100, 10**8))
+    assert none.memory == some.memory
+    assert sum(much.memory.values()) == PROCESS + 140 * 10**8
+    assert planned(model, replace(RIA, score="magnitude"), text=10**8).memory == (
+        planned(model, replace(RIA, score="magnitude")).memory
+    )

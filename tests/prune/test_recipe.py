@@ -73,7 +73,7 @@ TUNE = whole(
     batch=COUNTS,
     rate=POSITIVE,
     betas=st.tuples(SHARES, SHARES),
-    epsilon=POSITIVE,
+    epsilon=st.floats(2.0**-149, float(np.finfo(np.float32).max)),
     decay=SIZES,
     clip=POSITIVE,
     loss=named(Tuning, "loss"),
@@ -96,11 +96,11 @@ RECIPES = whole(
     outliers=OUTLIERS,
     place=named(Recipe, "place"),
     score=named(Recipe, "score"),
-    exponent=SIZES,
+    exponent=st.floats(0, float(np.finfo(np.float32).max)),
     equalize=st.none() | EQUALIZE,
     permute=named(Recipe, "permute"),
     permute_all=st.just(False),  # not with every solver
-    allocate=st.none() | whole(Allocation, multiple=POSITIVE, span=SIZES),
+    allocate=st.none() | whole(Allocation, multiple=POSITIVE, span=st.floats(0, 2)),  # M at least
     solver=SOLVER,
     correct=st.none() | CORRECT,
     tune=st.none() | TUNE,
@@ -223,7 +223,7 @@ def test_the_text_of_a_file():
 
 
 GOOD = 'version = 1\npattern = "8:16"\n'
-NUMBER = "a number from 0 up"
+NUMBER = r"a number from 0 to 3\.403e\+38"
 COUNT = r"a whole number from 1 to 2\^63 - 1"
 TEXT_KEYS = f'text = "a.txt"\nsha256 = "{SHA}"\nsamples = 3\nlength = 4\n'
 MADE = 'nmref = ""\nnumpy = ""\nscipy = ""\nnumba = ""\nblas = ""\n' + f'source_sha256 = "{SHA}"\n'
@@ -263,6 +263,11 @@ BAD = {
         """score: 'Ria', want "magnitude" or "wanda" or "relative" or "ria" or "gradient\"""",
     ),
     "score type": (GOOD + "score = ['ria']", r"""score: \['ria'\], want "magnitude" or .*"""),
+    "span": (GOOD + "[allocate]\nspan = 17", r"allocate.span: 17\.0, want at most 16, M"),
+    "epsilon": (
+        GOOD + "[tune]\nepsilon = 1e-46",
+        "tune.epsilon: 1e-46, want a number that float32 holds, above 0",
+    ),
     "negative": (GOOD + "exponent = -0.5", f"exponent: -0.5, want {NUMBER}"),
     "nan": (GOOD + "exponent = nan", f"exponent: nan, want {NUMBER}"),
     "inf": (GOOD + "exponent = inf", f"exponent: inf, want {NUMBER}"),
@@ -350,7 +355,7 @@ def test_what_is_wrong_is_refused_by_its_key(name):
 
 def test_a_recipe_made_in_python_is_checked_too():
     for bad, message in (
-        (replace(Recipe(HALF), exponent=math.nan), "exponent: nan, want a number from 0 up"),
+        (replace(Recipe(HALF), exponent=math.nan), f"exponent: nan, want {NUMBER}"),
         (replace(Recipe(HALF), pattern=SALIENT), "pattern: 16:256, want a block of at most 64"),
         (replace(Recipe(HALF), solver=Solver("lasso")), "solver.method: 'lasso', want .*"),
     ):

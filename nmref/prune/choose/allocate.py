@@ -29,7 +29,8 @@ def owl_shares(scores: Iterable[F32], multiple: float) -> float:
     mean = sum(float(matrix.sum(dtype=np.float64)) for matrix in matrices) / count
     if not np.isfinite(mean):
         raise NmrefError(Code.T_SCORE, "OWL", f"a mean score of {mean}", "a finite one")
-    large = sum(int(np.count_nonzero(matrix > multiple * mean)) for matrix in matrices)
+    limit = np.float64(multiple * mean)  # past float32 for a large multiple
+    large = sum(int(np.count_nonzero(matrix > limit)) for matrix in matrices)
     return 100 * large / count
 
 

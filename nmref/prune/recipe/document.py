@@ -206,6 +206,9 @@ def _checked(table: dict[str, Any]) -> Recipe:
         raise NmrefError(Code.T_ARGUMENT, "solver.keep_mask", "false", want)
     if recipe.solver.method == "sparsegpt":
         _check_block(recipe)
+    if recipe.allocate is not None and recipe.allocate.span > recipe.pattern.block:
+        got, want = str(recipe.allocate.span), f"at most {recipe.pattern.block}, M"
+        raise NmrefError(Code.T_ARGUMENT, "allocate.span", got, want)
     return recipe
 
 

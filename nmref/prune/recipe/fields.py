@@ -26,8 +26,13 @@ class Limit:
     fits: Callable[[Any], bool]
 
 
+_LARGEST, _LEAST = float(2**128 - 2**104), 2.0**-149
+"""Of the numbers above 0 that float32 holds."""
+
 _POSITIVE = Limit("a number above 0", lambda value: value > 0)
 _NOT_NEGATIVE = Limit("a number from 0 up", lambda value: value >= 0)
+_FLOAT32 = Limit(f"a number from 0 to {_LARGEST:.4g}", lambda value: 0 <= value <= _LARGEST)
+_SMALL = Limit("a number that float32 holds, above 0", lambda value: _LEAST <= value <= _LARGEST)
 _SHARE = Limit("a number from 0 to below 1", lambda value: 0 <= value < 1)
 _COUNT = Limit("a whole number from 1 to 2^63 - 1", lambda value: 1 <= value < 2**63)
 _SEED = Limit("a whole number from 0 to 2^63 - 1", lambda value: 0 <= value < 2**63)
@@ -48,7 +53,7 @@ LIMITS: dict[str, Limit] = {
     "Tuning.batch": _COUNT,
     "Tuning.rate": _POSITIVE,
     "Tuning.betas": _SHARE,
-    "Tuning.epsilon": _POSITIVE,
+    "Tuning.epsilon": _SMALL,
     "Tuning.decay": _NOT_NEGATIVE,
     "Tuning.clip": _POSITIVE,
     "Tuning.seed": _SEED,
@@ -58,7 +63,7 @@ LIMITS: dict[str, Limit] = {
     "Allocation.multiple": _POSITIVE,
     "Allocation.span": _NOT_NEGATIVE,
     "Rule.match": _SOME_TEXT,
-    "Recipe.exponent": _NOT_NEGATIVE,
+    "Recipe.exponent": _FLOAT32,
     "Calibration.text": _FILE_NAME,
     "Calibration.sha256": _SHA256,
     "Calibration.samples": _COUNT,

@@ -25,6 +25,10 @@ from nmref.prune.settings import Recipe
 PROCESS = 180_000_000
 """Bytes of Python with NumPy, SciPy and Numba, before anything is read."""
 
+PER_TEXT = 140
+"""Bytes for a byte of the calibration text while it becomes tokens: of all of it, whatever is used.
+Measured with short tokens (stories260k); less with long ones."""
+
 PER_WEIGHT = 6e-8
 """Seconds of scoring, choosing, packing and checking, for one weight on one core: memory work."""
 
@@ -60,6 +64,8 @@ class Job:
     threads: int
     mapped: bool = True
     """Activations in files that are memory-mapped, as `prune` has them."""
+    text: int = 0
+    """Bytes of the calibration text."""
 
     @cached_property
     def linears(self) -> list[tuple[int, int]]:
@@ -106,6 +112,7 @@ def memory(job: Job) -> dict[str, int]:
       choose    28 V: score, its sums and ranks, masks, the packed weight
       solve     32 Kmax^2 + 24 V (SparseGPT); ALPS: 54 Kmax^2 for the eigenvectors, half of it in
                 LAPACK, or 16 Kmax^2 + 36 V, whichever is more
+      text      PER_TEXT for each byte of the calibration text, before the first block
       tune      6 T (6 D + 5 A + 3 F) for each of q = min(p, batch) samples, a tape and half as much
                 again; 4 (q + 5) P of gradients, moments and the weights being tuned
     """
@@ -115,12 +122,14 @@ def memory(job: Job) -> dict[str, int]:
         statistics += (12 if job.recipe.solver.method == "alps" else 4) * _squares(job)
     if job.recipe.score == "gradient":
         statistics += 4 * job.weights
+    others = statistics + streams + 8 * job.weights  # they come when the text has gone
+    text = max(PER_TEXT * job.text - others, 0)
     return {
         "process": PROCESS,
         "block": 8 * job.weights,
         "statistics": statistics,
         "streams": streams,
-        "work": max(_calibrate_bytes(job), _choose_bytes(job), _tune_bytes(job)),
+        "work": max(_calibrate_bytes(job), _choose_bytes(job), _tune_bytes(job), text),
     }
 
 

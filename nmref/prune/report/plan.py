@@ -133,6 +133,7 @@ def plan(
     threads: int | None = None,
     given: Mapping[str, Mask] = MappingProxyType({}),
     mapped: bool = True,
+    text: int = 0,
     rates: Rates | None = None,
 ) -> Plan:
     """What pruning a dense checkpoint by a recipe will do; reads headers only.
@@ -142,6 +143,7 @@ def plan(
     samples, length : of the calibration text; not looked at where the recipe needs none.
     given : masks to take as they are; a weight without one stays dense.
     mapped : the activations lie in files; else in memory.
+    text : bytes of the calibration text, all of which becomes tokens.
     rates : of this machine; None measures them (0.2 s).
 
     Raises T_ARGUMENT (a recipe that does not fit the model, see `recipe.check` and `assign`; no
@@ -154,9 +156,9 @@ def plan(
     if needs_activations(recipe, given):
         _check_text(samples, length, config.max_position_embeddings)
     else:
-        samples = length = 0
+        samples = length = text = 0
     count = threads or default_threads()
-    job = Job(config, recipe, samples, length, count, mapped)
+    job = Job(config, recipe, samples, length, count, mapped, text)
     chosen, found = assign(recipe, linear_names(config)), checkpoint.described()
     if given:
         chosen = given_patterns(checkpoint, given)

@@ -19,7 +19,13 @@ from nmref.prune.masks import maskfile
 from nmref.prune.masks.maskfile import Mask
 from nmref.prune.recipe.document import Calibration, Masks, Patterns, assign, dumps
 from nmref.prune.recipe.origin import made_with
-from nmref.prune.run.checks import check_given, check_outputs, check_packable, given_patterns
+from nmref.prune.run.checks import (
+    check_given,
+    check_outputs,
+    check_outside,
+    check_packable,
+    given_patterns,
+)
 from nmref.prune.run.pipeline import (
     Block,
     Report,
@@ -32,7 +38,7 @@ from nmref.prune.run.pipeline import (
 )
 from nmref.prune.run.stages import rounded
 from nmref.prune.run.streams import DiskStreams
-from nmref.prune.run.work import Work, working
+from nmref.prune.run.work import RESULT, Work, working
 from nmref.prune.settings import Recipe
 from nmref.tensor import OutlierSpec, SparseWeight, WeightSpec
 
@@ -73,6 +79,7 @@ def prune(
         samples, calibration = [], None
     check_packable(recipe)
     check_given(checkpoint, recipe, given)
+    check_outside(checkpoint)
     masks = Masks.of(given) if given else None
     text = dumps(recipe, calibration, made_with(recipe, checkpoint), masks)
     run = _digest(text, checkpoint, samples)
@@ -93,7 +100,7 @@ def prune(
             chosen = {name: one.mask for name, one in block.pruned.items()}
             work.commit(_packed(checkpoint, block), chosen, streams)
             del block, chosen  # gone before the next is pruned
-        with new_folder(target) as folder:
+        with new_folder(target, work.folder / RESULT) as folder:
             save_model(folder, _specs(checkpoint, patterns), _all(checkpoint, work.tensors()))
             write_side_files(folder, checkpoint.config.raw, checkpoint.folder)
             (folder / RECIPE_FILE).write_text(text, encoding="utf-8", newline="\n")

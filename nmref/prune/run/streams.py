@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from nmref.container.atomic import naming
 from nmref.errors import Code, NmrefError
 
 F32 = npt.NDArray[np.float32]
@@ -87,7 +88,7 @@ class DiskStreams(Streams):
         if self._old and found != size:
             want = f"the {size} that were there"
             raise NmrefError(Code.T_FILE, str(path), f"{found} bytes", want)
-        with path.open("ab") as file:
+        with naming(path), path.open("ab") as file:
             if file.tell() != size and hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(file.fileno(), 0, size)
             file.truncate(size)

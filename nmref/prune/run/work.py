@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -30,6 +31,9 @@ from nmref.tensor import SparseWeight
 
 STATE, LOCK = "state.json", "lock"
 WINDOWS = sys.platform == "win32"
+
+RESULT = ".result.part"
+"""The folder that becomes the target, until it is whole."""
 
 _EARLY = re.compile(r"lock|\.state\.json\..*\.part")
 _OURS = re.compile(
@@ -192,7 +196,7 @@ def _opened(folder: Path, run: str, restart: bool) -> Work:
         if type(done) is int and isinstance(notes, dict) and work.has(done):
             work.done, work.notes = done, notes
             return work
-    if restart:
+    if state is None or restart:
         got, want = f"something without {STATE} of a run", "it"
     raise NmrefError(Code.T_FILE, str(folder), got, f"{want} removed")
 
@@ -219,6 +223,8 @@ def _clear(folder: Path) -> None:
     Blocks go first, so that none goes on with half of it, and the state last, without which the
     folder is nobody's.
     """
+    if (folder / RESULT).is_dir() and not (folder / RESULT).is_symlink():
+        shutil.rmtree(folder / RESULT)
     ours = (path for path in folder.iterdir() if _OURS.fullmatch(path.name))
     for path in sorted(ours, key=lambda path: (path.name == STATE, "nmref" not in path.name)):
         path.unlink()
