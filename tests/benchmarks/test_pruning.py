@@ -153,6 +153,17 @@ def test_the_page_is_that_of_the_figures() -> None:
     assert run.PAGE.read_text("utf-8") == page(found, single)
 
 
+def test_the_readme_says_what_the_figures_are() -> None:
+    text = (run.HERE.parents[1] / "README.md").read_text("utf-8")
+    (line,) = (line for line in text.splitlines() if line.startswith("| pruning "))
+    found = json.loads(run.FIGURES.read_text("utf-8"))["rows"]
+    keys = ("best/best/8:16+16:256", "best/best/8:16", "best/ALPS/8:16+16:256", "methods/ALPS/8:16")
+    ratios = [found[key]["perplexity"] / found["dense"]["perplexity"] for key in keys]
+    assert re.findall(r"\d\.\d\d(?= times| and)", line) == [f"{ratio:.2f}" for ratio in ratios]
+    longest = max(found[key]["seconds"] for key in keys)
+    assert f"({longest / 60:.0f} minutes on 2 cores at most)" in line
+
+
 @pytest.mark.usefixtures("template")
 def test_every_figure_is_on_the_page() -> None:
     """A changed perplexity changes the text."""
