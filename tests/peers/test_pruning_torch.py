@@ -359,8 +359,8 @@ def test_owl_shares(multiple):
 @pytest.mark.parametrize("seed", range(5))
 def test_owl_layers(seed, span):
     shares = np.random.default_rng(seed).uniform(0, 12, 30).tolist()
-    got = allocate.stored(np.array(shares), NMPattern(8, 16), span)
-    assert [int(n) for n in got] == pruning_torch.owl_kept(shares, 8, span)
+    got = allocate.stored(dict(enumerate(shares)), NMPattern(8, 16), span)
+    assert list(got.values()) == pruning_torch.owl_kept(shares, 8, span)
 
 
 def blocks_of(order, block):
